@@ -1,0 +1,28 @@
+"""The one exception that means "the input is wrong, not the program"."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SegkitError(ValueError):
+    """A user's mistake, in one line: the offending value, the rule, and the remedy.
+
+    The command line prints it as it is and exits with code 2; everything else that is raised is a bug and keeps its traceback.
+    """
+
+
+def unknown(kind: str, name: object, choices: Iterable[str], most: int = 12) -> SegkitError:
+    """The error for a name that is not one of `choices`: names the nearest one, or lists them.
+
+    Args:
+        kind: What the name stands for, such as "operator".
+        name: What was given.
+        choices: The valid names.
+        most: A longer list is cut to the nearest names.
+    """
+    choices = sorted(choices)
+    near = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    listed = choices if len(choices) <= most else []
+    known = f"; choose from {', '.join(listed)}" if listed else ""
+    return SegkitError(f"unknown {kind} {name!r}{hint}{known}")
