@@ -16,6 +16,8 @@ Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["constant", "poly", "cosine", "onecycle"]
 DataKind = Literal["scenes", "folder", "voc", "pets"]
 Split = Literal["train", "val", "test"]
+IGNORE_INDEX = 255  # the mask value that neither trains nor scores
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
