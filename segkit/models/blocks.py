@@ -1,0 +1,57 @@
+"""The pieces that encoders and decoders share.
+
+Shapes: B batch, C/D channels in/out, H W rows/columns.
+"""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from segkit.errors import SegkitError
+
+NORMS = ("batch", "group")
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """Batch normalisation, or group normalisation with up to 32 groups (Wu & He 2018) for batches of one or two images."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(32, channels), channels)
+    raise SegkitError(f"unknown norm {norm!r}; choose from {', '.join(NORMS)}")
+
+
+def conv_norm_act(in_channels: int, out_channels: int, norm: str = "batch") -> nn.Sequential:
+    """3x3 convolution, normalisation, ReLU: `[B, C, H, W] -> [B, D, H, W]`; Kaiming weights, no bias in front of the norm."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return nn.Sequential(conv, norm_layer(norm, out_channels), nn.ReLU(inplace=True))
+
+
+def double_conv(in_channels: int, out_channels: int, norm: str = "batch") -> nn.Sequential:
+    """Two conv-norm-activation blocks, the unit of the U-Net: `[B, C, H, W] -> [B, D, H, W]`."""
+    return nn.Sequential(conv_norm_act(in_channels, out_channels, norm), conv_norm_act(out_channels, out_channels, norm))
+
+
+def classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
+    """1x1 convolution from features to class scores: `[B, C, H, W] -> [B, K, H, W]`; unit-variance weights, zero bias."""
+    conv = nn.Conv2d(in_channels, num_classes, 1)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def pad_to_stride(images: Tensor, stride: int) -> Tensor:
+    """Repeats the last rows and columns until H and W are multiples of `stride` and at least twice as large.
+
+    Two cells on each side are what batch normalisation needs to train on a single tiny image. The caller crops the logits back to H x W.
+
+    Args:
+        images: `[B, C, H, W]`, any H, W >= 1.
+        stride: The network's coarsest stride.
+    """
+    h, w = images.shape[-2:]
+    down, right = (max(math.ceil(n / stride), 2) * stride - n for n in (h, w))
+    return pad(images, (0, right, 0, down), mode="replicate") if down or right else images

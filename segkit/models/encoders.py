@@ -1,0 +1,217 @@
+"""Encoders: images to features at strides 1, 2, 4, ... The only place that builds smp or timm networks.
+
+Shapes: B batch, C channels, H W rows/columns.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from segkit.errors import SegkitError, unknown
+from segkit.models.blocks import double_conv
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class PlainEncoder(nn.Module):
+    """The contracting path of the 2015 U-Net (Ronneberger et al.): two convolutions per level, max-pooling between, here padded and normalised.
+
+    Args:
+        in_channels: Channels of the images.
+        widths: Channels at strides 1, 2, 4, ...
+        norm: Normalisation layers.
+    """
+
+    def __init__(self, in_channels: int, widths: Sequence[int], norm: str = "batch") -> None:
+        super().__init__()
+        self.channels = list(widths)
+        self.levels = nn.ModuleList(double_conv(c, d, norm) for c, d in zip([in_channels, *widths], widths, strict=False))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """`[B, C, H, W]` -> features at strides 1, 2, 4, ...; H and W divisible by the last stride."""
+        features = [self.levels[0](images)]
+        for level in self.levels[1:]:
+            features.append(level(max_pool2d(features[-1], 2)))
+        return features
+
+
+class PretrainedEncoder(nn.Module):
+    """An smp or timm network as an encoder; `channels` is 0 at a stride where the network has no features of its own.
+
+    Args:
+        network: What `smp.encoders.get_encoder` returns.
+        in_channels: Channels of the images.
+        depth: Number of halvings.
+    """
+
+    def __init__(self, network: nn.Module, in_channels: int, depth: int) -> None:
+        super().__init__()
+        self.network = network
+        channels: list[int] = list(network.out_channels)  # type: ignore[arg-type]
+        self.channels = [0 if channels[0] == in_channels else channels[0], *channels[1 : depth + 1]]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """`[B, C, H, W]` -> features at strides 1, 2, 4, ...; H and W divisible by the last stride."""
+        features: list[Tensor] = self.network(images)
+        return features[: len(self.channels)]
+
+
+Encoder = PlainEncoder | PretrainedEncoder
+
+
+def network_name(name: str) -> str:
+    """smp's name of an encoder: its own where it has one, `tu-` and timm's name otherwise.
+
+    Raises:
+        SegkitError: If neither library knows `name`; the nearest names are in the message.
+    """
+    import segmentation_models_pytorch as smp
+    import timm
+
+    own, bare = smp.encoders.get_encoder_names(), name.removeprefix("tu-")
+    if name in own and not name.startswith("timm-"):
+        return name
+    if timm.is_model(bare):
+        return f"tu-{bare}"
+    raise unknown("encoder", name, {"plain", *(n for n in own if not n.startswith("timm-")), *timm.list_models()})
+
+
+def normalization(name: str, in_channels: int = 3) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, of pixel values in [0, 1], that the weights of encoder `name` were trained with.
+
+    ImageNet's where the encoder states none; other than three channels take their average.
+    """
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if name != "plain" and network_name(name).startswith("tu-"):
+        import timm
+
+        bare = network_name(name).removeprefix("tu-")
+        if timm.is_model_pretrained(bare):
+            settings = timm.get_pretrained_cfg(bare)
+            mean, std = settings.mean, settings.std
+    if in_channels != 3:
+        mean, std = ((sum(values) / 3,) * in_channels for values in (mean, std))
+    return list(mean), list(std)
+
+
+def build_encoder(
+    name: str, in_channels: int = 3, depth: int = 5, weights: str | None = None, widths: Sequence[int] = (), norm: str = "batch"
+) -> Encoder:
+    """Builds an encoder.
+
+    Args:
+        name: `plain`, any smp encoder, or any timm model that gives feature maps (with or without smp's prefix `tu-`).
+        in_channels: Channels of the images. Pretrained first layers are adapted: their three input slices are repeated in turn and scaled by
+            3 / in_channels, so that the response to a grey image stays what it was.
+        depth: Number of halvings, 1 to 5 (more for `plain`).
+        weights: None (random), "imagenet" (downloaded by smp or timm), or a `.safetensors` / `.pt` file.
+        widths: `plain` only: channels at strides 1, 2, 4, ..., `depth + 1` numbers.
+        norm: `plain` only: normalisation layers.
+
+    Raises:
+        SegkitError: If the name is unknown, the depth does not fit, or the weights cannot be had or do not fit strictly.
+    """
+    if name == "plain":
+        if weights is not None:
+            raise SegkitError(f"encoder_weights={weights!r}: the plain encoder has no pretrained weights; leave them out or choose another encoder")
+        assert len(widths) == depth + 1
+        return PlainEncoder(in_channels, widths, norm)
+    if not 1 <= depth <= 5:
+        raise SegkitError(f"encoder {name!r} has 1 to 5 stages, not {depth}: give as many decoder_channels")
+    network = _network(name, in_channels, depth, download=weights == "imagenet")
+    if weights not in (None, "imagenet"):
+        _load_weights(network, Path(weights), name)
+    _freeze_unused(network, name, in_channels, depth)
+    return PretrainedEncoder(network, in_channels, depth)
+
+
+def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    full_name = network_name(name)
+    # windowed transformers are built for one size unless told otherwise
+    flexible = {"strict_img_size": False} if "swin" in name and full_name.startswith("tu-") else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm's notes on renamed models and unexpected keys of the dropped head
+            network: nn.Module = smp.encoders.get_encoder(
+                full_name, in_channels, depth, ("imagenet" if not full_name.startswith("tu-") else True) if download else None, **flexible
+            )
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if download:
+            raise SegkitError(
+                f"encoder_weights='imagenet' for {name!r} could not be downloaded or loaded ({type(error).__name__}: {reason}); "
+                "give a local .safetensors or .pt file, or leave encoder_weights out to start from random weights"
+            ) from error
+        raise SegkitError(f"encoder {name!r} gives no feature pyramid of depth {depth} ({type(error).__name__}: {reason}); choose another") from error
+    return network
+
+
+def _freeze_unused(network: nn.Module, name: str, in_channels: int, depth: int) -> None:
+    """Freezes the parameters that no feature depends on (heads, stages deeper than `depth`): DistributedDataParallel would wait for their gradients."""
+    size = 2**depth * 2
+    try:
+        features = network.eval()(torch.zeros(1, in_channels, size, size))[1 : depth + 1]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise SegkitError(f"encoder {name!r} does not take images of any size ({str(error).splitlines()[0]}); choose another") from error
+    if any(f.shape[-1] != size >> i for i, f in enumerate(features, start=1)):
+        raise SegkitError(f"encoder {name!r} does not halve the image from stage to stage; choose another")
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(sum(f.sum() for f in features), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    network.train()
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise SegkitError(f"encoder_weights={str(path)!r}: no such file; give imagenet, or a .safetensors or .pt file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and safetensors each raise their own types on a broken file
+        raise SegkitError(f"encoder_weights={str(path)!r} cannot be read ({type(error).__name__}); give a .safetensors file or a state dict") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise SegkitError(f"encoder_weights={str(path)!r} holds no state dict; save one with torch.save(model.state_dict(), path)")
+    return state
+
+
+def _load_weights(network: nn.Module, path: Path, name: str) -> None:
+    """Loads `path` into `network`; keys as timm, torchvision or smp name them.
+
+    Strict: every tensor of the network must be in the file. Only whole top-level layers that the network does not have (the classifier) may
+    be left over.
+    """
+    wanted, state = network.state_dict(), _read_weights(path)
+    for prefix in ("model.", ""):
+        found = {prefix + key.removeprefix("module.").removeprefix("encoder."): value for key, value in state.items()}
+        if wanted.keys() & found.keys():
+            break
+    for key, value in found.items():
+        if key in wanted and value.shape != wanted[key].shape:
+            found[key] = _adapt_input(value, wanted[key]) if value.ndim == 4 else value
+    missing = [k for k in wanted if k not in found and not k.endswith("num_batches_tracked")]
+    wrong = [k for k in wanted if k in found and found[k].shape != wanted[k].shape]
+    layers = {k.removeprefix(prefix).split(".")[0] for k in wanted}
+    extra = [k for k in found if k not in wanted and k.removeprefix(prefix).split(".")[0] in layers]
+    for problem, keys in (("lacks", missing), ("has another shape for", wrong), ("has more than this encoder:", extra)):
+        if keys:
+            raise SegkitError(f"encoder_weights={str(path)!r} does not fit encoder {name!r}: it {problem} {keys[0]} ({len(keys)} tensors)")
+    network.load_state_dict({k: found.get(k, v) for k, v in wanted.items()}, strict=True)
+
+
+def _adapt_input(weight: Tensor, wanted: Tensor) -> Tensor:
+    """First-layer weights `[D, 3, k, k]` for another number of input channels; returned unchanged where that is not the difference."""
+    if weight.shape[0] != wanted.shape[0] or weight.shape[2:] != wanted.shape[2:] or weight.shape[1] != 3:
+        return weight
+    channels = wanted.shape[1]
+    return weight[:, [c % 3 for c in range(channels)]] * (3 / channels) if channels != 1 else weight.sum(1, keepdim=True)
