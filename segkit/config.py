@@ -4,8 +4,11 @@ Standard library only, so that `--help` and every typing error answer at once. U
 data, `trainer.` Lightning's Trainer, `wandb.` the tracking. A comment above a field is not its help: the docstrings are.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from segkit.errors import SegkitError
 
 Upsample = Literal["bilinear", "nearest", "pixel_shuffle", "transpose", "transpose_k2"]
 UpsampleInit = Literal["smooth", "standard", "bilinear"]
@@ -19,6 +22,15 @@ Split = Literal["train", "val", "test"]
 IGNORE_INDEX = 255  # the mask value that neither trains nor scores
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+
+def _within(prefix: str, config: object, least: float, most: float | None, *names: str) -> None:
+    """Holds the named numbers of `config` between `least` and `most`, ends included."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (least <= value and (most is None or value <= most)):
+            rule = f"give {least} or more" if most is None else f"give a number from {least} to {most}"
+            raise SegkitError(f"--{prefix}{name} {value}: {rule}")
 
 
 @dataclass(kw_only=True)
@@ -81,6 +93,18 @@ class DataConfig:
     scenes_test: int = 120
     scenes_seed: int = 0
 
+    def __post_init__(self) -> None:
+        _within("data.", self, 1, None, "batch_size", "eval_batch_size", "scenes_train", "scenes_val", "scenes_test")
+        _within("data.", self, 0, None, "workers", "brightness", "contrast", "saturation", "scenes_seed")
+        _within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise")
+        _within("data.", self, 0, 0.5, "hue")
+        _within("data.", self, 0, 180, "rotate")
+        _within("data.", self, 16, None, "crop")
+        _within("data.", self, 64, 1024, "scenes_size")
+        self.scale = (self.scale[0], self.scale[1])
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise SegkitError(f"--data.scale {list(self.scale)}: give two zoom factors, 0 < smallest <= largest, such as [0.75,1.5]")
+
 
 @dataclass(kw_only=True)
 class TrainerConfig:
@@ -113,6 +137,10 @@ class TrainerConfig:
     strategy: str = "auto"
     log_every: int = 10
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "accumulate", "num_nodes", "log_every")
+        _within("trainer.", self, 0, None, "clip")
 
 
 @dataclass(kw_only=True)
@@ -201,3 +229,66 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def __post_init__(self) -> None:
+        _within("", self, 1, None, "in_channels")
+        _within("", self, 0, None, "seed", "warmup", "weight_decay", "encoder_lr")
+        _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema")
+        if not self.lr > 0:
+            raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")
+        if not self.decoder_channels or min(self.decoder_channels) < 1:
+            raise SegkitError(
+                f"--decoder_channels {self.decoder_channels}: give one width of at least 1 per stage, such as [256,128,64,32,16]"
+            )
+        if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):
+            raise SegkitError(
+                f"--class_weights {self.class_weights}: give none, median_frequency, or one number per class, such as [1,2.5,1]"
+            )
+
+
+@dataclass(kw_only=True)
+class EvalConfig:
+    """One evaluation.
+
+    Args:
+        split: images to score; default: test, or val where there is no test split
+        checkpoint: which checkpoint of the run; choosing best on val and reporting on val is optimistic
+        data_root: the data set's folder, where it has moved since training
+        batch_size: images of one size evaluated together; default: as in training
+        workers: loader processes; default: as in training
+        precision: arithmetic; default: as in training
+        accelerator: hardware to run on (auto, cpu, gpu, ...)
+        devices: number of devices
+        images: images in the panel, half of them the worst, half the best; 0 draws none
+        out: folder for the results; default: eval/SPLIT-CHECKPOINT in the run's folder
+    """
+
+    split: Split | None = None
+    checkpoint: Literal["last", "best"] = "last"
+    data_root: str | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    precision: Precision | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    images: int = 8
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        _within("", self, 1, None, "batch_size", "devices")
+        _within("", self, 0, None, "workers", "images")
+
+
+Config = TypeVar("Config")
+
+
+def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:
+    """Builds a configuration from nested plain values, such as a saved `config.yaml`; the inverse of `dataclasses.asdict`.
+
+    Raises:
+        SegkitError: If a value breaks its rule or a name is unknown.
+    """
+    hints = get_type_hints(config)
+    if unexpected := sorted(values.keys() - hints.keys()):
+        raise SegkitError(f"the configuration has no option {unexpected[0]!r}; it was written by another version of segkit")
+    return config(**{k: from_dict(hints[k], v) if is_dataclass(hints[k]) else v for k, v in values.items()})

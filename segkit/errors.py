@@ -26,3 +26,7 @@ def unknown(kind: str, name: object, choices: Iterable[str], most: int = 12) -> 
     listed = choices if len(choices) <= most else []
     known = f"; choose from {', '.join(listed)}" if listed else ""
     return SegkitError(f"unknown {kind} {name!r}{hint}{known}")
+
+
+class RunFailed(RuntimeError):
+    """A run that cannot go on though its input was right, such as a diverged training; one line, exit code 1."""

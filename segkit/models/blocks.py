@@ -43,15 +43,16 @@ def classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
     return conv
 
 
-def pad_to_stride(images: Tensor, stride: int) -> Tensor:
-    """Repeats the last rows and columns until H and W are multiples of `stride` and at least twice as large.
+def pad_to_stride(images: Tensor, stride: int, smallest: int) -> Tensor:
+    """Repeats the last rows and columns until H and W are multiples of `stride` and at least `smallest`.
 
-    Two cells on each side are what batch normalisation needs to train on a single tiny image. The caller crops the logits back to H x W.
+    The caller crops the logits back to H x W.
 
     Args:
         images: `[B, C, H, W]`, any H, W >= 1.
         stride: The network's coarsest stride.
+        smallest: A multiple of `stride`; batch normalisation needs two cells a side to train on one tiny image.
     """
     h, w = images.shape[-2:]
-    down, right = (max(math.ceil(n / stride), 2) * stride - n for n in (h, w))
+    down, right = (max(math.ceil(n / stride) * stride, smallest) - n for n in (h, w))
     return pad(images, (0, right, 0, down), mode="replicate") if down or right else images

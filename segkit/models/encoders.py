@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H W rows/columns.
 """
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,14 @@ from segkit.errors import SegkitError, unknown
 from segkit.models.blocks import double_conv
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SMALLEST = 64  # pixels a side; smaller images are padded to it, whatever depth of an smp or timm network is used
 
 
 class PlainEncoder(nn.Module):
-    """The contracting path of the 2015 U-Net (Ronneberger et al.): two convolutions per level, max-pooling between, here padded and normalised.
+    """The contracting path of the 2015 U-Net (Ronneberger et al.): two convolutions per level, max-pooling
+    between, here padded and normalised.
+
+    Every encoder has `channels`, one number per stride 1, 2, 4, ..., and `smallest`, the least height and width that it takes.
 
     Args:
         in_channels: Channels of the images.
@@ -29,6 +34,7 @@ class PlainEncoder(nn.Module):
     def __init__(self, in_channels: int, widths: Sequence[int], norm: str = "batch") -> None:
         super().__init__()
         self.channels = list(widths)
+        self.smallest = 2 ** len(widths)
         self.levels = nn.ModuleList(double_conv(c, d, norm) for c, d in zip([in_channels, *widths], widths, strict=False))
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -52,6 +58,7 @@ class PretrainedEncoder(nn.Module):
         super().__init__()
         self.network = network
         channels: list[int] = list(network.out_channels)  # type: ignore[arg-type]
+        self.smallest = SMALLEST
         self.channels = [0 if channels[0] == in_channels else channels[0], *channels[1 : depth + 1]]
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -64,7 +71,7 @@ Encoder = PlainEncoder | PretrainedEncoder
 
 
 def network_name(name: str) -> str:
-    """smp's name of an encoder: its own where it has one, `tu-` and timm's name otherwise.
+    """Smp's name of an encoder: its own where it has one, `tu-` and timm's name otherwise.
 
     Raises:
         SegkitError: If neither library knows `name`; the nearest names are in the message.
@@ -85,7 +92,8 @@ def normalization(name: str, in_channels: int = 3) -> tuple[list[float], list[fl
 
     ImageNet's where the encoder states none; other than three channels take their average.
     """
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     if name != "plain" and network_name(name).startswith("tu-"):
         import timm
 
@@ -105,8 +113,8 @@ def build_encoder(
 
     Args:
         name: `plain`, any smp encoder, or any timm model that gives feature maps (with or without smp's prefix `tu-`).
-        in_channels: Channels of the images. Pretrained first layers are adapted: their three input slices are repeated in turn and scaled by
-            3 / in_channels, so that the response to a grey image stays what it was.
+        in_channels: Channels of the images. Pretrained first layers are adapted: their three input slices are repeated in turn and
+            scaled by 3 / in_channels, so that the response to a grey image stays what it was.
         depth: Number of halvings, 1 to 5 (more for `plain`).
         weights: None (random), "imagenet" (downloaded by smp or timm), or a `.safetensors` / `.pt` file.
         widths: `plain` only: channels at strides 1, 2, 4, ..., `depth + 1` numbers.
@@ -117,7 +125,9 @@ def build_encoder(
     """
     if name == "plain":
         if weights is not None:
-            raise SegkitError(f"encoder_weights={weights!r}: the plain encoder has no pretrained weights; leave them out or choose another encoder")
+            raise SegkitError(
+                f"encoder_weights={weights!r}: the plain encoder has no pretrained weights; leave them out or choose another encoder"
+            )
         assert len(widths) == depth + 1
         return PlainEncoder(in_channels, widths, norm)
     if not 1 <= depth <= 5:
@@ -133,6 +143,7 @@ def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Modu
     import segmentation_models_pytorch as smp
 
     full_name = network_name(name)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line per retry, before the one line that counts
     # windowed transformers are built for one size unless told otherwise
     flexible = {"strict_img_size": False} if "swin" in name and full_name.startswith("tu-") else {}
     try:
@@ -148,18 +159,19 @@ def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Modu
                 f"encoder_weights='imagenet' for {name!r} could not be downloaded or loaded ({type(error).__name__}: {reason}); "
                 "give a local .safetensors or .pt file, or leave encoder_weights out to start from random weights"
             ) from error
-        raise SegkitError(f"encoder {name!r} gives no feature pyramid of depth {depth} ({type(error).__name__}: {reason}); choose another") from error
+        raise SegkitError(
+            f"encoder {name!r} gives no feature pyramid of depth {depth} ({type(error).__name__}: {reason}); choose another"
+        ) from error
     return network
 
 
 def _freeze_unused(network: nn.Module, name: str, in_channels: int, depth: int) -> None:
-    """Freezes the parameters that no feature depends on (heads, stages deeper than `depth`): DistributedDataParallel would wait for their gradients."""
-    size = 2**depth * 2
+    """Freezes what no feature depends on (heads, stages deeper than `depth`): DistributedDataParallel would wait for its gradients."""
     try:
-        features = network.eval()(torch.zeros(1, in_channels, size, size))[1 : depth + 1]
+        features = network.eval()(torch.zeros(1, in_channels, SMALLEST, SMALLEST))[1 : depth + 1]
     except (AssertionError, RuntimeError, ValueError) as error:
         raise SegkitError(f"encoder {name!r} does not take images of any size ({str(error).splitlines()[0]}); choose another") from error
-    if any(f.shape[-1] != size >> i for i, f in enumerate(features, start=1)):
+    if any(f.shape[-1] != SMALLEST >> i for i, f in enumerate(features, start=1)):
         raise SegkitError(f"encoder {name!r} does not halve the image from stage to stage; choose another")
     parameters = [p for p in network.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(sum(f.sum() for f in features), parameters, allow_unused=True)
@@ -178,7 +190,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and safetensors each raise their own types on a broken file
-        raise SegkitError(f"encoder_weights={str(path)!r} cannot be read ({type(error).__name__}); give a .safetensors file or a state dict") from error
+        raise SegkitError(
+            f"encoder_weights={str(path)!r} cannot be read ({type(error).__name__}); give a .safetensors file or a state dict"
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise SegkitError(f"encoder_weights={str(path)!r} holds no state dict; save one with torch.save(model.state_dict(), path)")

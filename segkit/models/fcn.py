@@ -58,7 +58,9 @@ class FCN(nn.Module):
         self.encoder = build_encoder(encoder, in_channels, 5, encoder_weights, PLAIN_WIDTHS, norm)
         used = list(reversed(self.encoder.channels))[: len(scales)]
         if 0 in used:
-            raise SegkitError(f"encoder {encoder!r} has no features at one of the strides that FCN-{variant} scores; choose another encoder")
+            raise SegkitError(
+                f"encoder {encoder!r} has no features at one of the strides that FCN-{variant} scores; choose another encoder"
+            )
         self.dropout = nn.Dropout2d(dropout)
         self.scores = nn.ModuleList(classifier(c, num_classes) for c in used)
         self.upsamplers = nn.ModuleList()
@@ -69,7 +71,7 @@ class FCN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""
         h, w = images.shape[-2:]
-        features = self.encoder(pad_to_stride(images, 32))
+        features = self.encoder(pad_to_stride(images, 32, self.encoder.smallest))
         first, *finer = (score(self.dropout(f)) for score, f in zip(self.scores, reversed(features), strict=False))
         logits: Tensor = first
         for upsample, score in zip(self.upsamplers, [*finer, None], strict=True):

@@ -17,5 +17,7 @@ def per_stage(upsample: Operator | Sequence[Operator], stages: int) -> list[type
     if isinstance(upsample, str | type):
         return [operator_class(upsample)] * stages
     if len(upsample) != stages:
-        raise SegkitError(f"upsample lists {len(upsample)} operators, the decoder has {stages} stages: give one, or one per stage, deepest first")
+        raise SegkitError(
+            f"upsample lists {len(upsample)} operators, the decoder has {stages} stages: give one, or one per stage, deepest first"
+        )
     return [operator_class(operator) for operator in upsample]

@@ -88,7 +88,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""
         h, w = images.shape[-2:]
-        *skips, x = self.encoder(pad_to_stride(images, 2 ** len(self.stages)))
+        *skips, x = self.encoder(pad_to_stride(images, 2 ** len(self.stages), self.encoder.smallest))
         channels = self.encoder.channels[:-1]
         for stage, skip, c in zip(self.stages, reversed(skips), reversed(channels), strict=True):
             x = stage(x, skip if c else None)

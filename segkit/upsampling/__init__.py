@@ -34,8 +34,21 @@ def operator_class(operator: Operator) -> type[nn.Module]:
             raise unknown("operator", operator, UPSAMPLERS)
         return UPSAMPLERS[operator]
     if not (isinstance(operator, type) and issubclass(operator, nn.Module)):
-        raise SegkitError(f"upsample={operator!r}: give a name ({', '.join(UPSAMPLERS)}) or an nn.Module class (in_channels, out_channels, scale)")
+        raise SegkitError(
+            f"upsample={operator!r}: give a name ({', '.join(UPSAMPLERS)}) or an nn.Module class (in_channels, out_channels, scale)"
+        )
     return operator
 
 
-__all__ = ["UPSAMPLERS", "Bilinear", "Nearest", "Operator", "PixelShuffle", "Transpose", "TransposeK2", "Upsampler", "build_upsampler", "operator_class"]
+__all__ = [
+    "UPSAMPLERS",
+    "Bilinear",
+    "Nearest",
+    "Operator",
+    "PixelShuffle",
+    "Transpose",
+    "TransposeK2",
+    "Upsampler",
+    "build_upsampler",
+    "operator_class",
+]

@@ -56,7 +56,9 @@ class Upsampler(nn.Module, ABC):
 def no_such_init(operator: Upsampler, init: str) -> SegkitError:
     """The error for an initialisation that `operator` does not have."""
     if init == "bilinear":
-        return SegkitError(f"upsample_init='bilinear' is defined for transposed convolution only, not for {type(operator).__name__}: use 'smooth'")
+        return SegkitError(
+            f"upsample_init='bilinear' is defined for transposed convolution only, not for {type(operator).__name__}: use 'smooth'"
+        )
     return SegkitError(f"unknown upsample_init {init!r}; choose from {', '.join(INITS)}")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def kaiming_normal(shape: tuple[int, ...], fan_in: int) -> Tensor:
     """Normal weights with variance 2 / fan_in (He et al. 2015), where fan_in counts the inputs that one *output pixel* sums over.
 
-    PyTorch's own rule takes the wrong side of a transposed convolution's weight and ignores its stride; this one is the same for all operators.
+    PyTorch's own rule takes the wrong side of a transposed convolution's weight and ignores its stride; this one is the same for all.
     """
     return torch.randn(shape) * math.sqrt(2.0 / fan_in)
 
@@ -21,8 +21,8 @@ def kaiming_normal(shape: tuple[int, ...], fan_in: int) -> Tensor:
 def phase_matrix(kernel_size: int, scale: int) -> Tensor:
     """The 0/1 matrix `[k, n]` that spreads `n = ceil(k / s)` tied weights over the k taps of one axis.
 
-    Tap t = s·a + i belongs to phase i and takes tied weight a. Where k is no multiple of s some phases have one tap fewer; their last tap takes
-    the remaining tied weight too, so that every phase has the same sum.
+    Tap t = s·a + i belongs to phase i and takes tied weight a. Where k is no multiple of s some phases have one tap fewer; their last tap
+    takes the remaining tied weight too, so that every phase has the same sum.
     """
     taps = math.ceil(kernel_size / scale)
     matrix = torch.zeros(kernel_size, taps)
@@ -45,7 +45,7 @@ def tie_transposed(weight: Tensor, scale: int) -> None:
 
 @torch.no_grad()
 def tie_shuffled(conv: nn.Conv2d, scale: int) -> None:
-    """ICNR (Aitken et al. 2017): fills a convolution to `s²·D` channels so that the shuffle after it starts as nearest-neighbour upsampling.
+    """ICNR (Aitken et al. 2017): fills a convolution to `s²·D` channels so that the shuffle after it starts as nearest neighbour.
 
     The s² channels of one output channel are consecutive in PyTorch's depth-to-space, so they are repeated interleaved, not tiled.
     """

@@ -36,7 +36,7 @@ class _TransposedConvolution(Upsampler):
 class Transpose(_TransposedConvolution):
     """Transposed convolution whose kernels overlap: k = 2s, padding s/2 (Zeiler et al. 2010; Long et al. 2015).
 
-    An odd scale takes k = 2s - 1, padding (s - 1)/2, as in FCN's bilinear kernels: with k = 2s no padding would keep the image in its place.
+    An odd scale takes k = 2s - 1, padding (s - 1)/2, as in FCN's bilinear kernels: with k = 2s any padding would shift the image.
     """
 
     def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:

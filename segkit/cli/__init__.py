@@ -1,0 +1,1 @@
+"""The commands, one file each: parse without torch, then build and run."""

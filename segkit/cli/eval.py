@@ -1,0 +1,69 @@
+"""`eval.py`: scores a checkpoint at native resolution; everything it needs is in the checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from segkit.cli.parsing import Parser
+from segkit.config import EvalConfig, TrainConfig, TrainerConfig, from_dict
+from segkit.errors import SegkitError
+from segkit.runs import find_checkpoint, newest_run
+
+DESCRIPTION = "Evaluate a run. With no options: the last checkpoint of the newest run below runs/, on its test split."
+
+
+def main(args: Sequence[str]) -> None:
+    """Parses `args` and evaluates."""
+    parser = Parser(EvalConfig, DESCRIPTION, file=False)
+    parser.add_argument("run", nargs="?", metavar="RUN", help="run folder or .ckpt file; default: the newest run")
+    values = parser.read(args)
+    run = values.pop("run")
+    config = from_dict(EvalConfig, values)
+    evaluate(config, find_checkpoint(run or newest_run("runs"), config.checkpoint))
+
+
+def evaluate(config: EvalConfig, checkpoint: Path) -> None:
+    """Evaluates `checkpoint` as `config` says and writes `metrics.json`, `per_image.npz` and `panel.png`."""
+    from segkit.console import console, header, score_table
+    from segkit.data import SegmentationDataModule
+    from segkit.panels import save_panels
+    from segkit.results import gather_per_image, worst_and_best, write_results
+    from segkit.task import SegmentationTask
+    from segkit.trainer import build_trainer
+
+    task = SegmentationTask.load(checkpoint)
+    if not task.run_config:
+        raise SegkitError(
+            f"{checkpoint} does not say which data it was trained on; evaluate it in Python: Trainer().validate(task, loader)"
+        )
+    trained = from_dict(TrainConfig, task.run_config)
+    given = {"root": config.data_root, "eval_batch_size": config.batch_size, "workers": config.workers}
+    data = SegmentationDataModule(
+        replace(trained.data, **{name: value for name, value in given.items() if value is not None}), trained.seed, trained.in_channels
+    )
+    split = config.split or ("test" if "test" in data.sources else "val")
+    if split not in data.sources:
+        raise SegkitError(f"--split {split}: the data has {', '.join(data.sources)} only")
+    if data.classes.names != tuple(task.class_names):
+        raise SegkitError(
+            f"the checkpoint knows the classes {task.class_names}, the data has {list(data.classes.names)}: give --data_root of its data"
+        )
+    data.prepare(config.devices, (split,))
+    options = TrainerConfig(accelerator=config.accelerator, devices=config.devices, precision=config.precision or trained.trainer.precision)
+    trainer = build_trainer(options)
+    step = SegmentationTask.step_of(checkpoint)
+    header({"checkpoint": f"{checkpoint} (step {step})", "data": f"{split}: {len(data.sources[split])} images of {data.describe()}"})
+    trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
+    indices, matrices = gather_per_image(task)
+    if not trainer.is_global_zero:
+        return
+    assert task.validation_scores is not None
+    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
+    source = data.sources[split]
+    write_results(folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=step)
+    worst, best = worst_and_best(matrices, config.images)
+    if chosen := worst + best:
+        save_panels(folder / "panel.png", task, source, [int(indices[i]) for i in chosen], ["worst"] * len(worst) + ["best"] * len(best))
+    console.print(score_table(task.validation_scores, task.class_names))
+    console.print(f"results  {folder}")

@@ -1,0 +1,176 @@
+"""`train.py`: trains a network and leaves a run folder."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from segkit.cli.parsing import Parser
+from segkit.config import TrainConfig, from_dict
+from segkit.errors import SegkitError
+
+if TYPE_CHECKING:
+    from segkit.task import SegmentationTask
+
+DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
+CHANGEABLE = {
+    "runs",
+    "compile",
+    "wandb.mode",
+    "wandb.entity",
+    "wandb.project",
+    "data.workers",
+    "data.check",
+    "data.root",
+    "data.eval_batch_size",
+}
+CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "log_every")}
+
+
+def main(args: Sequence[str]) -> None:
+    """Parses `args` and trains."""
+    parser = Parser(TrainConfig, DESCRIPTION)
+    parser.add_argument("--resume", metavar="RUN", help="run folder to go on with, exactly where it stopped and in the same W&B run")
+    words = parser.arrange(args)
+    resume = next(
+        (
+            b if a == "--resume" else a.split("=", 1)[1]
+            for a, b in itertools.zip_longest(words, words[1:])
+            if str(a).split("=")[0] == "--resume"
+        ),
+        None,
+    )
+    saved = {}
+    if resume and "--help" not in words:
+        saved = read_config(Path(resume))
+        words = ["--config", str(Path(resume) / "config.yaml"), *words]
+    values = parser.read(words)
+    values.pop("resume")
+    config = from_dict(TrainConfig, values)
+    if saved:
+        refuse_changes(saved, asdict(config))
+    train(config, Path(resume) if resume else None)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a run was started with."""
+    try:
+        values: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise SegkitError(
+            f"{str(folder)!r} is no run folder: config.yaml cannot be read ({type(error).__name__}); give runs/NAME/ID"
+        ) from error
+    return values
+
+
+def refuse_changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> None:
+    """A resumed run is the same experiment: only where and how long it runs may change."""
+    for name, value in now.items():
+        old, key = saved.get(name), prefix + name
+        if isinstance(value, dict) and name != "extra":
+            refuse_changes(old or {}, value, f"{key}.")
+        elif key not in CHANGEABLE and yaml.safe_load(yaml.safe_dump(plain(value))) != old:
+            raise SegkitError(f"--{key} {value}: the run was started with {old}, and resuming cannot change it; start a new run instead")
+
+
+def plain(value: Any) -> Any:
+    """Tuples to lists, all the way down, for YAML and checkpoints."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def build_task(
+    config: TrainConfig, class_names: Sequence[str], colors: Sequence[Sequence[int]], weights: Sequence[float] | None
+) -> "SegmentationTask":
+    """The task of a configuration, for a data set with these classes; the seed decides its weights."""
+    import torch
+
+    from segkit.models.encoders import normalization
+    from segkit.task import SegmentationTask
+
+    mean, std = normalization(config.encoder, config.in_channels)
+    shared = {f.name for f in fields(TrainConfig)} - {
+        "name",
+        "runs",
+        "deterministic",
+        "class_weights",
+        "ema",
+        "compile",
+        "data",
+        "trainer",
+        "wandb",
+    }
+    torch.manual_seed(config.seed)
+    return SegmentationTask(
+        class_names,
+        colors,
+        config.data.mean or mean,
+        config.data.std or std,
+        **{name: getattr(config, name) for name in shared},
+        class_weights=weights,
+        fused=config.trainer.precision != "16-mixed",  # Lightning cannot clip gradients that the fused update still has to unscale
+        run_config=plain(asdict(config)),
+    )
+
+
+def train(config: TrainConfig, resume: Path | None = None) -> None:
+    """Trains as `config` says; `resume` is a run folder to go on with."""
+    import pytorch_lightning as pl
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from segkit.callbacks import EMA, Checkpoints, Panels, Progress, Throughput, ValidateAtEnd
+    from segkit.console import console, header, score_table
+    from segkit.data import SegmentationDataModule, class_weights
+    from segkit.results import write_results
+    from segkit.runs import find_checkpoint, new_run_folder
+    from segkit.tracking import build_loggers, log_final
+    from segkit.trainer import build_trainer, device_count
+
+    checkpoint = find_checkpoint(resume) if resume else None
+    world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
+    data = SegmentationDataModule(config.data, config.seed, config.in_channels)
+    data.prepare(world)
+    steps = config.trainer.max_steps
+    if config.trainer.max_epochs:
+        steps = config.trainer.max_epochs * data.steps_per_epoch(world, config.trainer.accumulate)
+    task = build_task(config, data.classes.names, data.classes.colors, class_weights(config.class_weights, data))
+    first = rank_zero_only.rank == 0
+    operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
+    name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
+    folder = resume or (new_run_folder(config.runs, name) if first else None)
+    loggers, tracking = build_loggers(
+        config.wandb, folder, name, plain(asdict(replace(config))), [operator, config.decoder, config.encoder], bool(resume)
+    )
+    if folder and first and not resume:
+        (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(config)), sort_keys=False))
+    callbacks: list[pl.Callback] = [*([EMA(config.ema)] if config.ema else []), ValidateAtEnd(), Throughput(), Progress()]
+    if folder:
+        callbacks += [Panels(folder, config.wandb.panels)]
+    callbacks.append(Checkpoints(folder))
+    trainer = build_trainer(
+        config.trainer, max_steps=steps, folder=folder, loggers=loggers, callbacks=callbacks, deterministic=config.deterministic
+    )
+    header(
+        {
+            "operator": operator,
+            "model": f"{config.decoder}, encoder {config.encoder}{' (' + config.encoder_weights + ')' if config.encoder_weights else ''}",
+            "parameters": f"{sum(p.numel() for p in task.model.parameters()) / 1e6:.2f} M",
+            "data": data.describe(),
+            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
+            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
+            "run folder": str(folder),
+            "W&B": tracking,
+        }
+    )
+    if config.compile:
+        task.model.compile()
+    trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+    if trainer.is_global_zero and folder and task.validation_scores:
+        write_results(folder, task, data.sources["val"], step=trainer.global_step, split="val")
+        log_final(loggers, task)
+        console.print(score_table(task.validation_scores, task.class_names))
+        console.print(f"run folder  {folder}\nnext        python scripts/eval.py {folder}")

@@ -1,0 +1,78 @@
+"""What an evaluation leaves behind: `metrics.json`, `per_image.npz`, and the choice of the worst and best images.
+
+Shapes: K classes, N images.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from segkit.metrics import Scores, scores
+from segkit.task import SegmentationTask
+
+
+def gather_per_image(task: SegmentationTask) -> tuple[np.ndarray, np.ndarray]:
+    """The last evaluation of all processes, in the order of the images: indices int64 `[N]` and confusion matrices int64 `[N, K, K]`.
+
+    Every process must call it.
+    """
+    parts = [task.per_image()]
+    if dist.is_available() and dist.is_initialized():
+        everyone: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, parts[0])
+        parts = everyone
+    indices, matrices = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(indices)
+    return indices[order], matrices[order]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value  # JSON has no NaN
+
+
+def summary(result: Scores, class_names: list[str]) -> dict[str, Any]:
+    """Scores as plain values; classes that occur neither in truth nor in prediction are None and left out of the means."""
+    return {
+        "miou": _number(result.miou),
+        "accuracy": _number(result.accuracy),
+        "mean_dice": _number(result.mean_dice),
+        "iou": {name: _number(iou) for name, iou in zip(class_names, result.iou, strict=True)},
+        "absent": [class_names[i] for i in result.absent],
+    }
+
+
+def write_results(
+    folder: Path, task: SegmentationTask, names: list[str], per_image: tuple[np.ndarray, np.ndarray], **about: Any
+) -> dict[str, Any]:
+    """Writes `metrics.json` and `per_image.npz` (index, name, matrix, classes) to `folder`.
+
+    Args:
+        folder: Made if it is missing.
+        task: The task that has just been evaluated.
+        names: The image behind each entry of `per_image`.
+        per_image: From `gather_per_image`.
+        about: Plain values that describe the evaluation, such as split and step.
+
+    Returns:
+        What `metrics.json` holds.
+    """
+    assert task.validation_scores is not None
+    indices, matrices = per_image
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "per_image.npz", index=indices, name=np.array(names), matrix=matrices, classes=np.array(task.class_names))
+    values = {**about, "images": len(indices), **summary(task.validation_scores, task.class_names)}
+    (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
+    return values
+
+
+def worst_and_best(matrices: np.ndarray, count: int) -> tuple[list[int], list[int]]:
+    """Positions of the images with the lowest and the highest mean IoU over the classes present in each, up to `count // 2` of either."""
+    values = np.array([scores(torch.from_numpy(m)).miou for m in matrices])
+    order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
+    half = min(count // 2, len(order) // 2)
+    return order[:half], order[len(order) - half :][::-1]

@@ -1,0 +1,235 @@
+"""The LightningModule: model, loss, metrics, optimiser and schedule.
+
+Shapes: B batch, C channels, K classes, H W rows/columns, N images.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from segkit.checkpoint import load_checkpoint
+from segkit.config import IGNORE_INDEX
+from segkit.errors import RunFailed, SegkitError
+from segkit.losses import build_loss
+from segkit.metrics import Scores, confusion_matrices, labels, scores
+from segkit.models import build_model
+from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
+
+Batch = Mapping[str, Tensor]
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains and evaluates a segmentation network.
+
+    A batch is `{"image": uint8 [B, C, H, W], "mask": uint8 [B, H, W], "index": int64 [B]}`; normalisation happens here, on the device.
+    Hyper-parameters are plain scalars, strings and lists, so that a checkpoint loads with `weights_only=True` and rebuilds the model.
+
+    Args:
+        class_names: Names of the K classes, in the order of the mask values.
+        colors: One (r, g, b) per class.
+        mean: Per-channel mean of pixel values in [0, 1].
+        std: Per-channel standard deviation.
+        model: A network of your own, `[B, C, H, W] -> [B, K, H, W]`, in place of the one that the options describe; `load` wants it again.
+        run_config: The complete configuration, nested plain values, carried by the checkpoint for `eval.py`.
+        class_weights: One weight per class, or None.
+        ignore_index: Mask value that neither trains nor scores.
+        seed: Decides the random numbers of each training step (dropout).
+        fused: One kernel for the optimiser's update.
+        decoder, encoder, ...: The fields of the same name in `segkit.config.TrainConfig`.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        colors: Sequence[Sequence[int]],
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        model: nn.Module | None = None,
+        run_config: dict[str, Any] | None = None,
+        decoder: str = "unet",
+        encoder: str = "plain",
+        encoder_weights: str | None = None,
+        in_channels: int = 3,
+        upsample: str | Sequence[str] = "transpose",
+        upsample_init: str | None = None,
+        decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+        norm: str = "batch",
+        dropout: float = 0.0,
+        loss: str = "ce_dice",
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        optimizer: str = "adamw",
+        lr: float = 2e-3,
+        encoder_lr: float = 1.0,
+        weight_decay: float = 1e-2,
+        momentum: float = 0.9,
+        schedule: str = "poly",
+        warmup: int = 20,
+        fused: bool = True,
+        channels_last: bool = True,
+        ignore_index: int = IGNORE_INDEX,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["model", "run_config"])
+        for name, value in self.hparams.items():
+            if isinstance(value, tuple):
+                self.hparams[name] = [list(v) if isinstance(v, tuple) else v for v in value]
+        if not len(mean) == len(std) == in_channels:
+            raise SegkitError(
+                f"in_channels={in_channels}, but the normalisation has {len(mean)} means and {len(std)} deviations: give one per channel"
+            )
+        self.class_names, self.colors, self.ignore_index = list(class_names), [list(c) for c in colors], ignore_index
+        self.run_config = run_config
+        self.model = model or build_model(
+            decoder,
+            len(class_names),
+            decoder_channels=decoder_channels,
+            encoder=encoder,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            upsample=upsample,
+            upsample_init=upsample_init,
+            norm=norm,
+            dropout=dropout,
+        )
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = build_loss(
+            loss, num_classes=len(class_names), class_weights=class_weights, label_smoothing=label_smoothing, ignore_index=ignore_index
+        )
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * 255), persistent=False)
+        self.validation_scores: Scores | None = None
+        self._indices: list[Tensor] = []
+        self._matrices: list[Tensor] = []
+        self._val_loss = torch.zeros(2, dtype=torch.float64)
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, model: nn.Module | None = None) -> "SegmentationTask":
+        """Rebuilds the task of a checkpoint: model, weights, classes, normalisation. Never downloads and runs no code from the file.
+
+        Args:
+            checkpoint: A `.ckpt` file.
+            model: The network, where training was given one of the user's own.
+
+        Raises:
+            SegkitError: If the file is missing, broken or no checkpoint of segkit.
+        """
+        state = load_checkpoint(checkpoint)
+        try:
+            task = cls(**{**state["hyper_parameters"], "encoder_weights": None}, model=model, run_config=state.get("config"))
+            task.load_state_dict(state["state_dict"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise SegkitError(
+                f"{checkpoint} does not fit this version of segkit ({str(error).splitlines()[0]}); train again or use its version"
+            ) from error
+        return task.eval()
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 `[B, C, H, W]` to float with zero mean and unit deviation, in the memory layout of the model."""
+        assert isinstance(self.mean, Tensor)
+        assert isinstance(self.scale, Tensor)
+        return ((images.to(self.mean.dtype) - self.mean) * self.scale).contiguous(memory_format=self.memory_format)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images `[B, C, H, W]` to logits `[B, K, H, W]`."""
+        logits: Tensor = self.model(self.normalize(images))
+        return logits
+
+    # training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Makes every step's random numbers a function of (seed, step, rank), so that a resumed run draws the same."""
+        state = np.random.SeedSequence([self.hparams["seed"], batch_idx, self.global_rank]).generate_state(2)
+        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
+        if not torch.isfinite(loss.detach()):
+            raise RunFailed(self._diverged(f"the loss is {loss.item()}", f" on the images with index {batch['index'].tolist()}"))
+        self.log("train/loss", loss.detach())
+        return loss
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips the total norm of all gradients, logs it, and stops before an update that would destroy the weights."""
+        norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
+            raise RunFailed(self._diverged(f"the gradient norm is {norm.item()}"))
+        self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
+
+    def _diverged(self, what: str, where: str = "") -> str:
+        return (
+            f"{what} at step {self.global_step}{where}; the weights were not updated. "
+            "Lower --lr, lengthen --warmup, or, in 16-mixed precision, use bf16-mixed; then look at these images"
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser, and its learning rate as a function of the optimiser step."""
+        h = self.hparams
+        groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")
+        optimizer = build_optimizer(h["optimizer"], groups, h["lr"], h["momentum"], fused=h["fused"])
+        factor = learning_rate_factor(h["schedule"], h["warmup"], self.trainer.max_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
+        }
+
+    # validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts new counts; several processes agree on the running statistics of the norms, which they keep apart while training."""
+        self._indices, self._matrices = [], []
+        self._val_loss = torch.zeros(2, dtype=torch.float64)
+        if dist.is_available() and dist.is_initialized():
+            for buffer in self.model.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer.data.div_(dist.get_world_size()))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Counts one batch at native resolution; returns `{"prediction": uint8 [B, H, W]}`."""
+        logits = self(batch["image"])
+        prediction = labels(logits)
+        matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
+        self._indices.append(batch["index"].cpu())
+        self._matrices.append(matrices.cpu())
+        if valid := int(matrices.sum()):
+            self._val_loss += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
+        return {"prediction": prediction}
+
+    def on_validation_epoch_end(self) -> None:
+        """Adds up the counts of all processes and logs the scores."""
+        k = len(self.class_names)
+        matrix = torch.stack([m.sum(0) for m in self._matrices]).sum(0) if self._matrices else torch.zeros(k, k, dtype=torch.int64)
+        total, loss = matrix.to(self.device), self._val_loss.to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(total)
+            dist.all_reduce(loss)
+        self.validation_scores = result = scores(total.cpu())
+        values = {
+            "val/loss": (loss[0] / loss[1]).item(),
+            "val/miou": result.miou,
+            "val/accuracy": result.accuracy,
+            "val/mean_dice": result.mean_dice,
+        }
+        values |= {f"val/iou/{name}": iou for name, iou in zip(self.class_names, result.iou, strict=True) if not math.isnan(iou)}
+        self.log_dict({key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}, rank_zero_only=False)
+
+    def per_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """This process's last evaluation: image indices int64 `[N]`, confusion matrices int64 `[N, K, K]` (rows truth, columns prediction)."""
+        return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration, with which `eval.py` needs no other flag."""
+        checkpoint["config"] = self.run_config

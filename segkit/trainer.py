@@ -1,0 +1,108 @@
+"""Lightning's Trainer as a configuration describes it."""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from segkit.checkpoint import AtomicCheckpointIO
+from segkit.config import TrainerConfig
+from segkit.errors import SegkitError, unknown
+
+
+def device_count(devices: int | str | list[int], accelerator: str = "auto") -> int:
+    """How many devices of one machine `--trainer.devices` means."""
+    if isinstance(devices, list):
+        return len(devices)
+    if devices in ("auto", -1, "-1"):
+        return max(torch.cuda.device_count(), 1) if accelerator in ("auto", "gpu", "cuda") else 1
+    if isinstance(devices, str):
+        return int(devices) if devices.isdigit() else len([d for d in devices.split(",") if d])
+    return devices
+
+
+def quiet_lightning() -> None:
+    """Leaves out Lightning's notices on hardware it sees and on practice that segkit has chosen on purpose."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def build_trainer(
+    config: TrainerConfig,
+    *,
+    max_steps: int = -1,
+    folder: Path | None = None,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
+    deterministic: bool = False,
+) -> pl.Trainer:
+    """Builds the Trainer: the whole run is one pass over a stream of batches, validation every so many steps inside it.
+
+    Args:
+        config: `--trainer.*`.
+        max_steps: Optimiser steps; -1 for evaluation only.
+        folder: Run folder.
+        loggers: Where values go.
+        callbacks: What else happens.
+        deterministic: Warn where an algorithm has no form that repeats bit for bit, use that form elsewhere.
+
+    Raises:
+        SegkitError: If Lightning refuses the arguments, or `extra` names none of its arguments.
+    """
+    quiet_lightning()
+    world = device_count(config.devices, config.accelerator) * config.num_nodes
+    val_every = config.val_every or max(max_steps // 10, 1)
+    arguments: dict[str, Any] = {
+        "accelerator": config.accelerator,
+        "devices": config.devices,
+        "num_nodes": config.num_nodes,
+        # running statistics are averaged before each validation instead of being sent with each step
+        "strategy": DDPStrategy(broadcast_buffers=False) if world > 1 and config.strategy in ("auto", "ddp") else config.strategy,
+        "precision": config.precision,
+        "max_steps": max_steps,
+        "max_epochs": -1,
+        "accumulate_grad_batches": config.accumulate,
+        "gradient_clip_val": config.clip or None,
+        "val_check_interval": val_every * config.accumulate,
+        "check_val_every_n_epoch": None,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": config.log_every,
+        "logger": list(loggers) or False,
+        "callbacks": list(callbacks),
+        "plugins": [AtomicCheckpointIO()],
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "deterministic": "warn" if deterministic else None,
+        "default_root_dir": folder,
+    }
+    accepted = inspect.signature(pl.Trainer).parameters
+    for name in config.extra:
+        if name not in accepted:
+            raise unknown("argument of Lightning's Trainer", name, accepted)
+        if name in arguments:
+            raise SegkitError(f"--trainer.extra.{name}: segkit sets this argument itself; use the option of its own (--help lists them)")
+    try:
+        trainer = pl.Trainer(**arguments, **config.extra)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
+    if config.precision == "16-mixed" and isinstance(trainer.accelerator, CPUAccelerator):
+        raise SegkitError("--trainer.precision 16-mixed: a CPU has no 16-bit floats of that kind; use bf16-mixed or 32-true")
+    return trainer
