@@ -1,0 +1,68 @@
+"""Pairs as tensors, uint8 until they are on the device. Shape legend: `H W` rows and columns, `C` channels."""
+
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from segkit.data.randomness import sample_seed
+from segkit.data.source import Array, Source
+from segkit.data.transforms import TrainTransform
+
+
+class Sample(TypedDict):
+    """One item, or, with a leading batch dimension, one batch.
+
+    Attributes:
+        image: uint8 [C, H, W].
+        mask: uint8 [H, W].
+        index: Which image of the split.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    index: int
+
+
+class TrainDataset(Dataset[Sample]):
+    """Augmented crops, asked for by (epoch, index); equal questions have equal answers in any process.
+
+    Args:
+        source: The training split.
+        transform: The augmentation.
+        seed: Decides, with epoch and index, everything random.
+    """
+
+    def __init__(self, source: Source, transform: TrainTransform, seed: int) -> None:
+        self.source, self.transform, self.seed = source, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        epoch, index = place
+        image, mask = self.transform(*self.source.read(index), sample_seed(self.seed, epoch, index))
+        return _sample(image, mask, index)
+
+
+class EvalDataset(Dataset[Sample]):
+    """Whole images at their own size.
+
+    Args:
+        source: The split.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        return _sample(*self.source.read(index), index)
+
+
+def _sample(image: Array, mask: Array, index: int) -> Sample:
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return {"image": torch.from_numpy(planes), "mask": torch.from_numpy(np.ascontiguousarray(mask)), "index": index}

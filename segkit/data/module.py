@@ -1,0 +1,156 @@
+"""The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
+
+from functools import cached_property
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from segkit.config import DataConfig
+from segkit.data.check import SplitSummary, check_sources, count_classes, listing_findings, report
+from segkit.data.classes import Classes, PixelCounts
+from segkit.data.dataset import EvalDataset, Sample, TrainDataset
+from segkit.data.open import open_sources
+from segkit.data.sampler import EvalBatchSampler, StepBatchSampler
+from segkit.data.source import Source
+from segkit.data.transforms import TrainTransform
+from segkit.errors import SegkitError
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Opens the data set that the configuration names and loads it.
+
+    The Trainer needs `use_distributed_sampler=False` and a budget in steps (`max_steps`): the samplers know ranks and resumption.
+
+    Args:
+        config: Data set and augmentation.
+        seed: Decides the order of the images and their augmentation.
+        in_channels: 3 for RGB, 1 for grey.
+
+    Raises:
+        SegkitError: The data set cannot be opened, or an option is out of range.
+    """
+
+    def __init__(self, config: DataConfig, seed: int = 0, in_channels: int = 3) -> None:
+        super().__init__()
+        _check_numbers(config, seed)
+        self.config, self.seed = config, seed
+        self.sources: dict[str, Source] = open_sources(config, in_channels)
+        self.classes: Classes = next(iter(self.sources.values())).classes
+
+    def prepare(self) -> None:
+        """Look at the files before training starts: all of every file, or with `check` off only that pairs are complete.
+
+        Raises:
+            SegkitError: One report of all that is wrong.
+        """
+        for split in ("train", "val"):
+            self._source(split)
+        _ = self.summaries
+
+    @cached_property
+    def summaries(self) -> dict[str, SplitSummary]:
+        """What the check found out about every split that it read; nothing for built-in scenes and with `check` off."""
+        files = {} if self.config.kind == "scenes" else self.sources
+        if self.config.check:
+            return check_sources(files)
+        if findings := listing_findings(files):
+            raise report(findings, {split: len(source) for split, source in files.items()})
+        return {}
+
+    def class_pixels(self) -> PixelCounts:
+        """Pixels of every class in the training masks, from the check where it ran."""
+        return self.summaries["train"].counts if "train" in self.summaries else count_classes(self._source("train"))
+
+    def steps_per_epoch(self, world: int = 1, accumulate: int = 1) -> int:
+        """Optimiser steps after which every training image has been seen at least once."""
+        return -(-len(self._source("train")) // (self.config.batch_size * world * accumulate))
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Batches from the Trainer's current step to its last: uint8 images [B, C, crop, crop], uint8 masks [B, crop, crop]."""
+        trainer, source = self._trainer(), self._source("train")
+        assert trainer.max_steps > 0, "the sampler needs a budget in steps"
+        accumulate = trainer.accumulate_grad_batches
+        sampler = StepBatchSampler(
+            len(source),
+            self.config.batch_size,
+            trainer.max_steps * accumulate,
+            self.seed,
+            trainer.global_rank,
+            trainer.world_size,
+            start=lambda: trainer.global_step * accumulate,
+        )
+        return self._loader(TrainDataset(source, TrainTransform(self.config), self.seed), sampler)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """The Trainer's share of the validation images, whole."""
+        trainer = self._trainer()
+        return self.eval_dataloader("val", trainer.global_rank, trainer.world_size)
+
+    def eval_dataloader(self, split: str, rank: int = 0, world: int = 1) -> DataLoader[Sample]:
+        """Whole images of a split, each exactly once over all ranks; images of one batch have one size.
+
+        Raises:
+            SegkitError: There is no such split, or it has fewer images than there are ranks.
+        """
+        source = self._source(split)
+        if len(source) < world:
+            raise SegkitError(
+                f"{len(source)} {split} images for {world} devices; every device needs one: add images or use {len(source)} devices"
+            )
+        if self.config.eval_batch_size == 1:
+            sizes: Any = [(0, 0)] * len(source)  # one image a batch: sizes do not matter
+        elif split in self.summaries:
+            sizes = self.summaries[split].sizes
+        else:
+            sizes = [source.size(index) for index in range(len(source))]
+        return self._loader(EvalDataset(source), EvalBatchSampler(sizes, self.config.eval_batch_size, rank, world))
+
+    def _loader(self, dataset: TrainDataset | EvalDataset, batches: StepBatchSampler | EvalBatchSampler) -> DataLoader[Sample]:
+        workers = self.config.workers
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,  # a training item is asked for by (epoch, index)
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=single_thread,
+        )
+
+    def _source(self, split: str) -> Source:
+        if split not in self.sources:
+            remedies = {"scenes": f"set --data.scenes_{split}", "folder": f"move some pairs to images/{split} and masks/{split}"}
+            remedy = remedies.get(self.config.kind, f"use one of {', '.join(self.sources)}")
+            raise SegkitError(f"the data has no split {split}, only {', '.join(self.sources)}; {remedy}")
+        return self.sources[split]
+
+    def _trainer(self) -> pl.Trainer:
+        assert self.trainer is not None, "the loader belongs to a Trainer"
+        return self.trainer
+
+
+def single_thread(worker: int) -> None:
+    """Keep a loader process to one thread: there is one process per core already."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _check_numbers(config: DataConfig, seed: int) -> None:
+    if seed < 0:
+        raise SegkitError(f"--seed {seed}: give 0 or a positive number")
+    least = {
+        "batch_size": 1,
+        "eval_batch_size": 1,
+        "workers": 0,
+        "scenes_train": 0,
+        "scenes_val": 0,
+        "scenes_test": 0,
+        "scenes_seed": 0,
+        "scenes_size": 32,
+    }
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise SegkitError(f"--data.{name} {getattr(config, name)}: give {low} or more")
