@@ -1,0 +1,235 @@
+"""Training objectives, and what the ignore index means for them.
+
+    B  images in the batch    K  classes    H W  rows, columns
+
+A pixel whose label is the ignore index has no part in any of them: the value does not depend on its logits, and its gradient is
+exactly 0. Means go over the other, *valid* pixels; a batch without one gives 0 with a gradient of 0. A label outside 0..K-1 that is
+not the ignore index is never trained on: the `gather` of its probability raises.
+
+The `gather` is also what lets one form of cross-entropy serve everywhere. On a CPU it is as fast as the fused one (within 10 %), and on
+CUDA it has a deterministic implementation, which `nll_loss2d` has not.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segkit.config import IGNORE_INDEX
+from segkit.errors import SegkitError, unknown
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What an objective sees.
+
+    Args:
+        logits: Float `[B, K, H, W]`, float32 or float64, contiguous.
+        target: int64 `[B, H, W]`, 0 where the pixel is ignored.
+        valid: bool `[B, H, W]`, False where the pixel is ignored.
+        class_weights: Float `[K]`, or None for equal weights; only cross-entropy and focal look at it.
+        label_smoothing: Share of the target spread over all classes, in [0, 1); only cross-entropy looks at it.
+    """
+
+    logits: Tensor
+    target: Tensor
+    valid: Tensor
+    class_weights: Tensor | None
+    label_smoothing: float
+
+    def of_truth(self, scores: Tensor) -> Tensor:
+        """The score of each pixel's true class: `[B, K, H, W] -> [B, H, W]` (class 0 where the pixel is ignored)."""
+        return scores.gather(1, self.target.unsqueeze(1)).squeeze(1)
+
+    def class_sums(self, values: Tensor) -> Tensor:
+        """The sum of `values` `[B, H, W]` over each class's valid true pixels, `[K]`.
+
+        Rows are added up first: beside a running float32 sum of 10⁶, each further probability would keep four bits.
+        """
+        rows = values.new_zeros(*values.shape[:2], self.logits.shape[1])
+        return rows.scatter_add(2, self.target, values * self.valid).sum((0, 1))
+
+    def weights(self) -> Tensor:
+        """The weight of each pixel, that of its true class or 0 where it is ignored, `[B, H, W]`."""
+        return self.valid.to(self.logits.dtype) if self.class_weights is None else self.class_weights[self.target] * self.valid
+
+
+def _mean(weighted: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean as torch's losses take it, Σ w v / Σ w, but 0 and not NaN where no weight is left."""
+    total = weights.sum()
+    return weighted.sum() / total.where(total > 0, 1)
+
+
+def cross_entropy(pixels: Pixels) -> Tensor:
+    """Cross-entropy with class weights and label smoothing, equal to `torch.nn.functional.cross_entropy`."""
+    log_p, weights, share = pixels.logits.log_softmax(1), pixels.weights(), pixels.label_smoothing
+    loss = -pixels.of_truth(log_p) * weights
+    if share > 0:  # what is spread carries the weight of the class that receives it
+        spread = log_p if pixels.class_weights is None else log_p * pixels.class_weights.view(1, -1, 1, 1)
+        loss = (1 - share) * loss - share * spread.mean(1) * pixels.valid
+    return _mean(loss, weights)
+
+
+def focal(pixels: Pixels, gamma: float = 2.0) -> Tensor:
+    """Focal loss, -(1 - p)^γ log p of the true class's softmax probability p, averaged as cross-entropy is (which γ = 0 gives).
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, with the softmax in place of independent sigmoids.
+    """
+    log_p, weights = pixels.of_truth(pixels.logits.log_softmax(1)), pixels.weights()
+    return _mean(-((-log_p.expm1()) ** gamma) * log_p * weights, weights)
+
+
+def tversky(pixels: Pixels, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
+    """One minus the soft Tversky index TP / (TP + α FP + β FN).
+
+    The counts of a class go over the whole batch, and the mean over the classes that are present in its truth. β > α asks for
+    recall.
+
+    Source: Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks", 2017.
+    """
+    p = pixels.logits.softmax(1)
+    truth = pixels.class_sums(torch.ones_like(p[:, 0]))
+    hit = pixels.class_sums(pixels.of_truth(p))
+    predicted = (p * pixels.valid.unsqueeze(1)).sum((0, 2, 3))
+    present = truth > 0
+    # A class that is present has a denominator of at least min(1, β); the others are left out of the mean, and 0 / 0 out of them.
+    index = hit / (hit + alpha * (predicted - hit) + beta * (truth - hit)).where(present, 1)
+    return ((1 - index) * present).sum() / present.sum().clamp(min=1)
+
+
+def dice(pixels: Pixels) -> Tensor:
+    """One minus the soft Dice coefficient 2 TP / (2 TP + FP + FN): the Tversky loss with α = β = 1/2.
+
+    Source: Milletari et al., "V-Net", 2016, with probabilities that are not squared.
+    """
+    return tversky(pixels, alpha=0.5, beta=0.5)
+
+
+def lovasz(pixels: Pixels) -> Tensor:
+    """Lovász-Softmax: the piecewise linear extension of 1 - IoU, over the whole batch, averaged over the classes present in its truth.
+
+    Source: Berman et al., "The Lovász-Softmax loss", 2018.
+    """
+    p = pixels.logits.softmax(1)
+    count = pixels.class_sums(torch.ones_like(p[:, 0])).tolist()
+    losses = []
+    for label, probability in enumerate(p.unbind(1)):
+        if count[label] > 0:
+            truth = (pixels.target == label) & pixels.valid
+            error = torch.where(truth, 1 - probability, probability)
+            losses.append((error * _lovasz_weights(error.detach(), truth, pixels.valid)).sum())
+    return torch.stack(losses).mean() if losses else 0 * p.sum()
+
+
+def _lovasz_weights(error: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """The derivative of the Lovász extension by each pixel's error, all `[B, H, W]`.
+
+    In the order of falling errors, it is by how much 1 - IoU grows when the pixel joins those that are wrong. With `missed` true and
+    `extra` false pixels wrong so far out of T true ones, IoU = (T - missed) / (T + extra). The differences are written out: those of
+    the published code, taken between float32 numbers near 1, are off by 4 % at 2 x 10⁶ pixels, and a tenth of them are 0.
+    """
+    order = error.masked_fill(~valid, -1).flatten().argsort(descending=True)  # the ignored ones after all others
+    is_true = truth.flatten()[order]
+    missed = is_true.cumsum(0)
+    extra = torch.arange(1, len(order) + 1, device=order.device) - missed
+    kept, union = (missed[-1] - missed).to(error.dtype), (missed[-1] + extra).to(error.dtype)
+    steps = torch.where(is_true, 1 / union, kept / (union * (union - 1)))
+    return torch.empty_like(steps).scatter_(0, order, steps).view_as(error) * valid
+
+
+LOSSES: dict[str, tuple[Callable[[Pixels], Tensor], ...]] = {
+    "ce": (cross_entropy,),
+    "dice": (dice,),
+    "ce_dice": (cross_entropy, dice),
+    "focal": (focal,),
+    "lovasz": (lovasz,),
+    "tversky": (tversky,),
+}
+WEIGHTABLE = ("ce", "ce_dice", "focal")
+SMOOTHABLE = ("ce", "ce_dice")
+
+
+class SegmentationLoss(nn.Module):
+    """The sum of some objectives; computed in float32 (float64 for float64 logits) whatever the precision of the logits.
+
+    Args:
+        terms: The objectives, as in `LOSSES`.
+        num_classes: K.
+        class_weights: One weight per class, or None.
+        label_smoothing: In [0, 1).
+        ignore_index: The label of pixels that do not train.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        terms: Sequence[Callable[[Pixels], Tensor]],
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__()
+        self.terms, self.num_classes = tuple(terms), num_classes
+        self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)  # a hyper-parameter, not a state
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The objective, a scalar.
+
+        Args:
+            logits: Float `[B, K, H, W]`, any precision and layout.
+            target: Integer `[B, H, W]` (uint8 or int64): labels 0..K-1 or the ignore index.
+
+        Raises:
+            RuntimeError: A label is neither (on CUDA as an assertion on the device).
+        """
+        images, classes, *size = logits.shape
+        assert classes == self.num_classes, (classes, self.num_classes)
+        assert target.shape == (images, *size), (logits.shape, target.shape)
+        # once for all terms, and contiguous: the softmax over channels_last logits of few classes is up to 4 times slower
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
+        target = target.long()
+        valid = target != self.ignore_index
+        pixels = Pixels(logits, target.where(valid, 0), valid, self.class_weights, self.label_smoothing)
+        return torch.stack([term(pixels) for term in self.terms]).sum()
+
+
+def build_loss(
+    name: str,
+    *,
+    num_classes: int,
+    class_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = IGNORE_INDEX,
+) -> SegmentationLoss:
+    """The objective of that name: `forward(logits [B, K, H, W], target [B, H, W]) -> scalar`.
+
+    Args:
+        name: One of `LOSSES`.
+        num_classes: K.
+        class_weights: One weight per class, for `WEIGHTABLE` objectives; None: all equal.
+        label_smoothing: Share of the target spread over all classes, in [0, 1), for `SMOOTHABLE` objectives.
+        ignore_index: The label of pixels that do not train.
+
+    Raises:
+        SegkitError: The name is unknown, or an option is out of range or does nothing for this objective.
+    """
+    if name not in LOSSES:
+        raise unknown("loss", name, LOSSES)
+    if class_weights is not None:
+        if name not in WEIGHTABLE:
+            raise SegkitError(f"--class_weights has no effect on --loss {name}; use it with {', '.join(WEIGHTABLE)}, or set it to none")
+        if len(class_weights) != num_classes:
+            raise SegkitError(f"--class_weights has {len(class_weights)} values for {num_classes} classes; give one per class")
+        if not all(math.isfinite(w) and w >= 0 for w in class_weights) or not any(class_weights):
+            raise SegkitError(f"--class_weights {list(class_weights)} must be finite and >= 0, and one at least > 0")
+    if not 0 <= label_smoothing < 1:
+        raise SegkitError(f"--label_smoothing {label_smoothing} must be in [0, 1)")
+    if label_smoothing and name not in SMOOTHABLE:
+        raise SegkitError(f"--label_smoothing has no effect on --loss {name}; use it with {', '.join(SMOOTHABLE)}, or set it to 0")
+    return SegmentationLoss(LOSSES[name], num_classes, class_weights, label_smoothing, ignore_index)
