@@ -1,0 +1,227 @@
+"""What happens around the training steps: checkpoints, averaged weights, prediction panels, throughput.
+
+Order them as below, `Checkpoints` first and `Throughput` last, whose clock then leaves out all that the others do in a validation.
+Shape legend: B batch, C channels, H W rows and columns.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from segkit import tracking
+
+
+class Checkpoints(Callback):
+    """Writes `last.ckpt` at every validation and at the end, and `best.ckpt` when `val/miou` is the highest so far (NaN never is).
+
+    A checkpoint resumes to the bit when it is saved between two optimiser steps, from whatever hook: all that is taken from it is how many
+    steps are done. Lightning's own loop counters are saved in the middle of a step by some hooks and differ then; a run that resumes from them
+    counts one batch twice and validates one step early ever after. So they are dropped, and Lightning starts as if afresh, at that step.
+
+    Args:
+        folder: `checkpoints/` of the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best, self.best_step = -math.inf, 0
+        self.saved_step = -1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; every rank takes part."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        miou = trainer.strategy.broadcast(float(trainer.callback_metrics["val/miou"]))  # one decision for all ranks
+        if math.isfinite(miou) and miou > self.best:
+            self.best, self.best_step = miou, trainer.global_step
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
+        self._save_last(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what no validation has saved."""
+        if self.saved_step != trainer.global_step:
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+        self.saved_step = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value and its step."""
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best value of the earlier part of the run."""
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Start Lightning's counters at the step of the checkpoint, and the record of the run with them."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        del checkpoint["loops"]  # which also leaves out Lightning's fast-forward through a half-done epoch
+        step, loop = checkpoint["global_step"], trainer.fit_loop.epoch_loop
+        counters = loop.batch_progress.total, loop.automatic_optimization.optim_progress.optimizer.step.total
+        for counter, done in zip(counters, (step * trainer.accumulate_grad_batches, step), strict=True):
+            counter.reset()
+            counter.increment_by(done)
+        loop.on_load_checkpoint({"_batches_that_stepped": step})
+        tracking.rewind(trainer.loggers, step)
+
+
+class EMA(Callback):
+    """Exponential moving average of the weights: evaluated, saved as the checkpoint's `state_dict`, and left in the model after the fit.
+
+    After step n the average moves to `d * average + (1 - d) * weights`, d = min(decay, n / (9 + n)): the warm-up forgets the random start
+    (TensorFlow's ExponentialMovingAverage with `num_updates`). Integer buffers are copied. The raw weights lie in the checkpoint as `raw_state_dict`.
+
+    Lightning's WeightAveraging is not used: it sets up before the weights are on their device, so that on a GPU its average stays in host memory;
+    it swaps the task's temporary buffers too; and it overwrites the raw weights before an end-of-training checkpoint.
+
+    Args:
+        decay: Share of the old average that a late step keeps, in (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        assert 0 < decay < 1
+        self.decay = decay
+        self.average: dict[str, Tensor] = {}
+        self.step, self.swapped = 0, False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the average from the checkpoint and the raw weights into the model; a checkpoint without an average starts one."""
+        if trainer.state.fn == TrainerFn.FITTING and "raw_state_dict" in checkpoint:
+            self.average = dict(checkpoint["state_dict"])
+            pl_module.load_state_dict(checkpoint["raw_state_dict"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with the model's weights; they are loaded and on their device by now."""
+        weights = pl_module.state_dict()
+        self.average = {name: self.average.get(name, weight).detach().to(weight.device).clone() for name, weight in weights.items()}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the step that the run starts from."""
+        self.step = trainer.global_step
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Update, once per optimiser step."""
+        if trainer.global_step == self.step:
+            return
+        self.step = trainer.global_step
+        decay = min(self.decay, self.step / (9 + self.step))
+        pairs = [(self.average[name], weight) for name, weight in pl_module.state_dict().items()]
+        for average, weight in pairs:
+            if not average.is_floating_point():
+                average.copy_(weight)
+        moving = [(average, weight) for average, weight in pairs if average.is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in moving], [weight for _, weight in moving], 1 - decay)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the average."""
+        self._swap(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go back to the raw weights, before anything is saved."""
+        self._swap(pl_module)
+
+    @torch.no_grad()
+    def _swap(self, pl_module: LightningModule) -> None:
+        if not self.average:  # not in a fit
+            return
+        for name, weight in pl_module.state_dict().items():
+            raw = weight.clone()
+            weight.copy_(self.average[name])
+            self.average[name].copy_(raw)
+        self.swapped = not self.swapped
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the average as the weights, and what the optimiser works on beside it."""
+        assert not self.swapped, "a checkpoint in the middle of a validation would mix up average and weights"
+        if self.average:
+            checkpoint["raw_state_dict"] = checkpoint["state_dict"]
+            checkpoint["state_dict"] = self.average
+
+    @torch.no_grad()
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the model."""
+        for name, weight in pl_module.state_dict().items():
+            weight.copy_(self.average[name])
+        self.average = {}
+
+
+class PanelCallback(Callback):
+    """Draws the first validation images of rank 0 with truth and prediction into `panels/step_000200.png`, and shows them in W&B.
+
+    Args:
+        folder: `panels/` of the run folder.
+        count: Number of images; 0 draws none.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.count = folder, count
+        self.shown: list[tuple[Any, Any, Any, str]] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start a new panel."""
+        self.shown = []
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keep what is still wanted of `batch`, and of the `prediction` [B, H, W] in `outputs`."""
+        if not trainer.is_global_zero:
+            return
+        for i in range(min(len(batch["image"]), self.count - len(self.shown))):
+            image = batch["image"][i].permute(1, 2, 0).cpu().numpy()
+            image = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+            self.shown.append((image, batch["mask"][i].cpu().numpy(), outputs["prediction"][i].cpu().numpy(), f"image {int(batch['index'][i])}"))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, save, and log."""
+        if not self.shown or trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        from PIL import Image
+
+        from segkit.panels import draw_panels
+
+        images, masks, predictions, titles = (list(column) for column in zip(*self.shown, strict=True))
+        task: Any = pl_module
+        drawn = draw_panels(images, masks, predictions, task.class_names, task.colors, task.ignore_index, titles)
+        Image.fromarray(drawn).save(self.folder / f"step_{trainer.global_step:06d}.png")
+        tracking.log_panels(trainer.loggers, trainer.global_step, images, masks, predictions, task.class_names, task.ignore_index, titles)
+
+
+class Throughput(Callback):
+    """Logs `train/images_per_s`: training images of all devices per second, loading included, validation left out."""
+
+    def __init__(self) -> None:
+        self.start, self.images, self.step = 0.0, 0, 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.start, self.images, self.step = time.perf_counter(), 0, trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count, and log at Lightning's own interval."""
+        self.images += len(batch["image"]) * trainer.world_size
+        if trainer.global_step == self.step:
+            return
+        self.step = trainer.global_step
+        if self.step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            now = time.perf_counter()
+            pl_module.log("train/images_per_s", self.images / (now - self.start))
+            self.start, self.images = now, 0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self.start -= time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let it go on."""
+        self.start += time.perf_counter()

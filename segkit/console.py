@@ -1,0 +1,65 @@
+"""What a command says on the terminal: the header, the progress line's words, and the table of scores."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from rich.table import Table
+from rich.text import Text
+
+ROWS = 12  # a longer list of classes goes on in a further pair of columns
+
+
+class Scores(Protocol):
+    """What is shown of a validation; every value in [0, 1], NaN where there is nothing to measure."""
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur."""
+
+    @property
+    def iou(self) -> Sequence[float]:
+        """IoU of each class."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right pixels."""
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean Dice over the classes that occur."""
+
+
+def score_line(scores: Scores) -> str:
+    """The three numbers that sum a validation up."""
+    return f"mIoU {scores.miou:.4f}   accuracy {scores.accuracy:.4f}   mean Dice {scores.mean_dice:.4f}"
+
+
+def score_table(scores: Scores, class_names: Sequence[str], title: str = "") -> Table:
+    """IoU of every class, and the means below; a class that occurs neither in the masks nor in the predictions has none and is named."""
+    groups = math.ceil(len(class_names) / ROWS)
+    rows = math.ceil(len(class_names) / groups)
+    absent = [name for name, iou in zip(class_names, scores.iou, strict=True) if math.isnan(iou)]
+    caption = score_line(scores) + (f"\nabsent, so left out of the means: {', '.join(absent)}" if absent else "")
+    table = Table(title=Text(title) if title else None, title_justify="left", caption=Text(caption), caption_justify="left")
+    for _ in range(groups):
+        table.add_column("class")
+        table.add_column("IoU", justify="right")
+    cells = [(Text(name), _iou(iou)) for name, iou in zip(class_names, scores.iou, strict=True)]
+    for row in range(rows):
+        table.add_row(*(cell for pair in cells[row::rows] for cell in pair))
+    return table
+
+
+def _iou(iou: float) -> Text:
+    return Text("absent", style="dim") if math.isnan(iou) else Text(f"{iou:.4f}")
+
+
+def header(rows: Mapping[str, str]) -> Table:
+    """Names and values in two columns, without a frame."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(value))
+    return table

@@ -1,0 +1,60 @@
+"""The run folder `runs/<name>/<run id>/`: made, found, and searched for checkpoints. Standard library only."""
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from segkit.errors import SegkitError
+
+
+def new_run_folder(root: str | Path, name: str) -> Path:
+    """Make `<root>/<name>/<run id>/` with `checkpoints/` and `panels/` in it.
+
+    The run id is the time in UTC to the second and six random characters, so that runs sort by time and two that start together differ.
+
+    Raises:
+        SegkitError: `name` is not one plain folder name.
+    """
+    if not name or Path(name).name != name:
+        raise SegkitError(f"name {name!r} is a path; a run's name is the name of one folder, without / or ..")
+    while True:
+        folder = Path(root) / name / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        try:
+            folder.mkdir(parents=True)  # fails where it exists: this is what makes the id ours alone
+        except FileExistsError:
+            continue
+        (folder / "checkpoints").mkdir()
+        (folder / "panels").mkdir()
+        return folder
+
+
+def newest_run(root: str | Path) -> Path:
+    """The run below `root` that saved a checkpoint last.
+
+    Raises:
+        SegkitError: No run below `root` has a `checkpoints/last.ckpt`.
+    """
+    saved = sorted(Path(root).glob("*/*/checkpoints/last.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path))
+    if not saved:
+        raise SegkitError(f"no run with a checkpoint in {str(root)!r}; train one first: python scripts/train.py")
+    return saved[-1].parents[1]
+
+
+def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -> Path:
+    """The checkpoint file that `path` means: itself, or the last or best one of a run folder.
+
+    Raises:
+        SegkitError: `path` is a URL, does not exist, or holds no such checkpoint.
+    """
+    if "://" in str(path):
+        raise SegkitError(f"checkpoint {str(path)!r} is a URL; download it and give the file")
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise SegkitError(f"{str(path)!r} does not exist; give a run folder (runs/NAME/ID) or a .ckpt file")
+    found = path / "checkpoints" / f"{which}.ckpt"
+    if not found.is_file():
+        raise SegkitError(f"no checkpoints/{which}.ckpt in {str(path)!r}; give a run folder (runs/NAME/ID) or a .ckpt file")
+    return found

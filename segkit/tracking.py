@@ -1,0 +1,245 @@
+"""What a run records: `metrics.csv` in its folder, always, and Weights & Biases, a view of the same. The only place that imports wandb.
+
+Shape legend: H W rows and columns, C channels.
+"""
+
+import logging
+import netrc
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from segkit.config import WandbConfig
+from segkit.metrics_file import FolderLogger
+
+log = logging.getLogger(__name__)
+INIT_SECONDS = 15.0  # what a server that accepts and never answers costs, once
+FINISH_SECONDS = 60.0  # what is not uploaded by then stays in the run folder for `wandb sync`
+
+
+class Guarded(Logger):
+    """A logger whose failures cost one line on the log, never the run.
+
+    It is also where Lightning's two habits are undone: it numbers a step from 0, and adds an `epoch` that says nothing in a run of one pass.
+
+    Args:
+        inner: The logger that does the work.
+        label: What it is called where it fails.
+    """
+
+    def __init__(self, inner: Logger, label: str) -> None:
+        super().__init__()
+        self.inner, self.label, self.warned = inner, label, False
+
+    @property
+    def name(self) -> str:
+        """The label."""
+        return self.label
+
+    @property
+    def version(self) -> str:
+        """None: a run is named by its folder."""
+        return ""
+
+    @property
+    def save_dir(self) -> str | None:
+        """The run folder."""
+        return self.inner.save_dir
+
+    def attempt(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call; the first exception is one warning, the later ones are silent."""
+        try:
+            call(*args, **kwargs)
+        except Exception as error:
+            if not self.warned:
+                log.warning("%s failed, training goes on without it: %s", self.label, one_line(error))
+            self.warned = True
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record `metrics` of Lightning's `step`, the number of optimiser steps done less one."""
+        assert step is not None, "a metric belongs to a step"
+        self.attempt(self.inner.log_metrics, {key: value for key, value in metrics.items() if key != "epoch"}, step + 1)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: what may be seen of the configuration is given to `build_loggers`, and only that."""
+
+    def finalize(self, status: str) -> None:
+        """Nothing: each row is saved when it is logged, and a run ends with `finish`, after its final table."""
+
+
+def build_loggers(
+    config: WandbConfig, run_folder: Path, run_name: str, run_config: Mapping[str, Any], tags: Sequence[str], resume: bool
+) -> tuple[list[Logger], str]:
+    """The loggers of a run, and one line that says where W&B's half goes.
+
+    The W&B run has the run folder's name as its id, so that a resumed run is the same one there. W&B learns nothing but what is given here: no command
+    line, environment, host name, code or git state.
+
+    Args:
+        config: Tracking options.
+        run_folder: `runs/<name>/<run id>`.
+        run_name: The name that W&B shows.
+        run_config: What W&B shows of the configuration: flat, and chosen by the caller, for it may be seen by others.
+        tags: Words to find the run by, added to `config.tags`.
+        resume: The run folder holds an earlier part of this run.
+
+    Returns:
+        The loggers, none on other ranks than 0, and the line.
+    """
+    if rank_zero_only.rank != 0 or os.environ.get("NODE_RANK", "0") != "0":  # a further node's first process knows its rank only later
+        return [], ""
+    folder = Guarded(FolderLogger(run_folder), "metrics.csv")
+    try:
+        run, line = _start(config, run_folder, run_name, run_config, tags, resume)
+    except ImportError:
+        return [folder], "disabled: wandb is not installed (pip install wandb)"
+    except Exception as error:
+        return [folder], f"disabled: it did not start ({one_line(error)})"
+    if run is None:
+        return [folder], line
+    logger = WandbLogger(experiment=run, save_dir=run_folder, project=config.project, log_model=False)
+    return [folder, Guarded(logger, "W&B")], line
+
+
+def _start(
+    config: WandbConfig, run_folder: Path, run_name: str, run_config: Mapping[str, Any], tags: Sequence[str], resume: bool
+) -> tuple[Any, str]:
+    """The W&B run, None where it is disabled, and the line for the header."""
+    mode = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
+    if mode == "disabled":
+        return None, "disabled"
+    # Read when wandb is imported. Its error reporting goes to the same server: where that hangs, so does the end of the process, for 20 s.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    def init(mode: str) -> Any:
+        settings = wandb.Settings(
+            mode=mode,
+            silent=True,
+            console="off",
+            host="-",
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            x_disable_meta=True,  # the command line, the program, the user and the machine
+            x_save_requirements=False,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,  # its default, 0, waits for ever
+        )
+        run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            id=run_folder.name,
+            name=run_name,
+            tags=sorted({*config.tags, *tags}),
+            config=dict(run_config),
+            dir=str(run_folder),
+            resume="allow" if resume else None,
+            settings=settings,
+        )
+        run.define_metric("trainer/global_step")  # the key under which Lightning's logger gives the step
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return run
+
+    why = ""
+    if mode == "online" or (mode == "auto" and _has_key(wandb.setup().settings)):
+        try:
+            run = init("online")
+            return run, f"online: {run.url}"
+        except Exception as error:
+            why = f"online failed ({one_line(error)}), so "
+            wandb.teardown()  # the service keeps the id of the failed run as one in use
+    run = init("offline")
+    parts = run_folder / "wandb" / "offline-run-*" if resume else Path(run.dir).parent
+    return run, f"{why}offline; sync with: wandb sync {parts}"
+
+
+def _has_key(settings: Any) -> bool:
+    """Whether a key is configured, found without the network: in the environment, wandb's settings files, or the netrc file."""
+    if settings.api_key or settings.identity_token_file:
+        return True
+    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+        if path and Path(path).expanduser().is_file():
+            try:
+                return netrc.netrc(Path(path).expanduser()).authenticators(urlsplit(settings.base_url).netloc) is not None
+            except netrc.NetrcParseError:
+                return False
+    return False
+
+
+def rewind(loggers: Sequence[Logger], step: int) -> None:
+    """Tell the loggers that the run goes on from `step`. (W&B has no rewind; the steps that are repeated come out the same.)"""
+    for logger in loggers:
+        if isinstance(logger, Guarded) and isinstance(logger.inner, FolderLogger):
+            logger.attempt(logger.inner.rewind, step)
+
+
+def log_panels(
+    loggers: Sequence[Logger],
+    step: int,
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    ignore_index: int,
+    titles: Sequence[str],
+) -> None:
+    """Show images [H, W, C] with their masks and predictions [H, W], all uint8, in W&B, where classes are switched on and off by name."""
+    labels = {**dict(enumerate(class_names)), ignore_index: "ignored"}
+
+    def send(logger: WandbLogger) -> None:
+        import wandb
+
+        shown = [
+            wandb.Image(
+                image,
+                caption=title,
+                masks={
+                    "prediction": {"mask_data": prediction, "class_labels": labels},
+                    "truth": {"mask_data": mask, "class_labels": labels},
+                },
+            )
+            for image, mask, prediction, title in zip(images, masks, predictions, titles, strict=True)
+        ]
+        logger.experiment.log({"val/panels": shown, "trainer/global_step": step})
+
+    for guarded in wandb_loggers(loggers):
+        guarded.attempt(send, guarded.inner)
+
+
+def log_table(loggers: Sequence[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], summary: Mapping[str, float]) -> None:
+    """Show a table and the numbers that stand for the run, such as its final scores, in W&B."""
+
+    def send(logger: WandbLogger) -> None:
+        import wandb
+
+        logger.experiment.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        logger.experiment.summary.update(dict(summary))
+
+    for guarded in wandb_loggers(loggers):
+        guarded.attempt(send, guarded.inner)
+
+
+def finish(loggers: Sequence[Logger]) -> None:
+    """End the W&B run; waits for uploads, at most `FINISH_SECONDS`."""
+    for guarded in wandb_loggers(loggers):
+        guarded.attempt(guarded.inner.experiment.finish)
+
+
+def wandb_loggers(loggers: Sequence[Logger]) -> list[Guarded]:
+    """Those of `loggers` that write to W&B."""
+    return [logger for logger in loggers if isinstance(logger, Guarded) and isinstance(logger.inner, WandbLogger)]
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its name."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,130 @@
+"""A stand-in for the segmentation task: the smallest module with its logged keys, batches and outputs, and a trainer around it."""
+
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from segkit.checkpoint import AtomicCheckpointIO
+
+CLASSES = ["sky", "road", "pole"]
+SIZE = 8
+
+
+class Images(Dataset):
+    """Image i is a function of i alone: where each colour channel is brightest decides the class; the first row is ignored."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        image = torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(index))
+        mask = (image[0] > 128).to(torch.uint8)
+        mask[0] = 255
+        return {"image": image, "mask": mask, "index": torch.tensor(index)}
+
+
+class Stream:
+    """Batches of the whole run as one stream that starts where the trainer's global step says."""
+
+    def __init__(self, steps, accumulate, start):
+        self.batches, self.accumulate, self.start = steps * accumulate, accumulate, start
+
+    def __len__(self):
+        return self.batches
+
+    def __iter__(self):
+        for batch in range(self.start() * self.accumulate, self.batches):
+            yield [(7 * batch + i) % 24 for i in range(2)]
+
+
+class Task(pl.LightningModule):
+    def __init__(self, steps=12, accumulate=1):
+        super().__init__()
+        self.class_names, self.colors, self.ignore_index = CLASSES, [[70, 130, 180], [128, 64, 128], [220, 220, 0]], 255
+        self.validation_scores = None
+        self.steps, self.accumulate = steps, accumulate
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 3, 1))
+        self.seen, self.validated = [], []
+
+    def on_train_batch_start(self, batch, batch_idx):
+        torch.manual_seed(1000 * self.global_step + batch_idx % self.accumulate)
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append((self.global_step, batch["index"].tolist()))
+        loss = nn.functional.cross_entropy(self.net(batch["image"] / 255.0), batch["mask"].long(), ignore_index=255)
+        self.log_dict({"train/loss": loss, "train/lr": self.optimizers().param_groups[0]["lr"]})
+        return loss
+
+    def on_validation_epoch_start(self):
+        self.correct = self.total = 0
+
+    def validation_step(self, batch, batch_idx):
+        logits = self.net(batch["image"] / 255.0)
+        prediction = logits.argmax(1).to(torch.uint8)
+        valid = batch["mask"] != 255
+        self.correct += int((prediction == batch["mask"])[valid].sum())
+        self.total += int(valid.sum())
+        return {"prediction": prediction}
+
+    def on_validation_epoch_end(self):
+        accuracy = self.correct / self.total
+        iou = (accuracy, accuracy / 2, float("nan"))
+        self.validation_scores = SimpleNamespace(miou=0.75 * accuracy, iou=iou, accuracy=accuracy, mean_dice=0.8, absent=("pole",))
+        self.validated.append(self.global_step)
+        self.log_dict({"val/loss": 1 - accuracy, "val/miou": 0.75 * accuracy, "val/accuracy": accuracy, "val/mean_dice": 0.8})
+        self.log_dict({f"val/iou/{name}": value for name, value in zip(CLASSES, iou, strict=True)})
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 - step / (self.steps + 1)) ** 0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self):
+        return DataLoader(Images(), batch_sampler=Stream(self.steps, self.accumulate, lambda: self.global_step))
+
+    def val_dataloader(self):
+        return DataLoader(Images(), sampler=range(3))
+
+
+@pytest.fixture
+def make_task():
+    def make(steps=12, accumulate=1):
+        torch.manual_seed(0)
+        return Task(steps, accumulate)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    """The trainer that segkit builds, with validation every `val_every` optimiser steps."""
+
+    def make(callbacks, steps=12, accumulate=1, val_every=4, **options):
+        return pl.Trainer(
+            max_steps=steps,
+            max_epochs=-1,
+            accumulate_grad_batches=accumulate,
+            val_check_interval=val_every * accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            accelerator="cpu",
+            devices=1,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            **{
+                "default_root_dir": tmp_path,
+                "log_every_n_steps": 2,
+                "logger": [],
+                "enable_checkpointing": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+            }
+            | options,
+        )
+
+    return make
