@@ -108,6 +108,7 @@ class SegmentationTask(pl.LightningModule):
         )
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * 255), persistent=False)
+        self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
         self._indices: list[Tensor] = []
         self._matrices: list[Tensor] = []
@@ -132,6 +133,7 @@ class SegmentationTask(pl.LightningModule):
             raise SegkitError(
                 f"{checkpoint} does not fit this version of segkit ({str(error).splitlines()[0]}); train again or use its version"
             ) from error
+        task.step = state["global_step"]
         return task.eval()
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -144,6 +146,12 @@ class SegmentationTask(pl.LightningModule):
         """uint8 images `[B, C, H, W]` to logits `[B, K, H, W]`."""
         logits: Tensor = self.model(self.normalize(images))
         return logits
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """Labels uint8 `[H, W]` of one image uint8 `[H, W, C]`."""
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
+        return labels(self(batch))[0].cpu().numpy()
 
     # training
 
@@ -227,7 +235,7 @@ class SegmentationTask(pl.LightningModule):
         self.log_dict({key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}, rank_zero_only=False)
 
     def per_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """This process's last evaluation: image indices int64 `[N]`, confusion matrices int64 `[N, K, K]` (rows truth, columns prediction)."""
+        """This process's last evaluation: indices int64 `[N]`, confusion matrices int64 `[N, K, K]` (rows truth, columns prediction)."""
         return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -3,15 +3,12 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -47,9 +44,6 @@ def build_trainer(
     config: TrainerConfig,
     *,
     max_steps: int = -1,
-    folder: Path | None = None,
-    loggers: Sequence[Logger] = (),
-    callbacks: Sequence[Callback] = (),
     deterministic: bool = False,
 ) -> pl.Trainer:
     """Builds the Trainer: the whole run is one pass over a stream of batches, validation every so many steps inside it.
@@ -57,9 +51,6 @@ def build_trainer(
     Args:
         config: `--trainer.*`.
         max_steps: Optimiser steps; -1 for evaluation only.
-        folder: Run folder.
-        loggers: Where values go.
-        callbacks: What else happens.
         deterministic: Warn where an algorithm has no form that repeats bit for bit, use that form elsewhere.
 
     Raises:
@@ -83,15 +74,13 @@ def build_trainer(
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": config.log_every,
-        "logger": list(loggers) or False,
-        "callbacks": list(callbacks),
+        "logger": False,
         "plugins": [AtomicCheckpointIO()],
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "use_distributed_sampler": False,
         "deterministic": "warn" if deterministic else None,
-        "default_root_dir": folder,
     }
     accepted = inspect.signature(pl.Trainer).parameters
     for name in config.extra:
@@ -106,3 +95,12 @@ def build_trainer(
     if config.precision == "16-mixed" and isinstance(trainer.accelerator, CPUAccelerator):
         raise SegkitError("--trainer.precision 16-mixed: a CPU has no 16-bit floats of that kind; use bf16-mixed or 32-true")
     return trainer
+
+
+class ValidateAtEnd(Callback):
+    """Validates after the last step too, where the interval does not divide the budget."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Shortly before the last batch ends, makes it the one that the interval asks for."""
+        if batch_idx + 1 == trainer.max_steps * trainer.accumulate_grad_batches:
+            trainer.val_check_batch = batch_idx + 1

@@ -24,9 +24,12 @@ def main(args: Sequence[str]) -> None:
 
 def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     """Evaluates `checkpoint` as `config` says and writes `metrics.json`, `per_image.npz` and `panel.png`."""
-    from segkit.console import console, header, score_table
-    from segkit.data import SegmentationDataModule
-    from segkit.panels import save_panels
+    from PIL import Image
+    from rich.console import Console
+
+    from segkit.console import header, score_table
+    from segkit.data.module import SegmentationDataModule
+    from segkit.panels import draw_panels
     from segkit.results import gather_per_image, worst_and_best, write_results
     from segkit.task import SegmentationTask
     from segkit.trainer import build_trainer
@@ -48,11 +51,12 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         raise SegkitError(
             f"the checkpoint knows the classes {task.class_names}, the data has {list(data.classes.names)}: give --data_root of its data"
         )
-    data.prepare(config.devices, (split,))
+    data.prepare(config.devices, splits=(split,))
     options = TrainerConfig(accelerator=config.accelerator, devices=config.devices, precision=config.precision or trained.trainer.precision)
     trainer = build_trainer(options)
-    step = SegmentationTask.step_of(checkpoint)
-    header({"checkpoint": f"{checkpoint} (step {step})", "data": f"{split}: {len(data.sources[split])} images of {data.describe()}"})
+    console = Console()
+    if trainer.is_global_zero:
+        console.print(header({"checkpoint": f"{checkpoint}, step {task.step}", "data": f"{data}; scored on {split}"}))
     trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
     indices, matrices = gather_per_image(task)
     if not trainer.is_global_zero:
@@ -61,9 +65,14 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
     source = data.sources[split]
-    write_results(folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=step)
+    write_results(folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=task.step)
     worst, best = worst_and_best(matrices, config.images)
     if chosen := worst + best:
-        save_panels(folder / "panel.png", task, source, [int(indices[i]) for i in chosen], ["worst"] * len(worst) + ["best"] * len(best))
+        titles = [f"worst: {source.name(int(indices[i]))}" for i in worst] + [f"best: {source.name(int(indices[i]))}" for i in best]
+        pairs = [source.read(int(indices[i])) for i in chosen]
+        predictions = [task.predict(image) for image, _ in pairs]
+        images, masks = zip(*pairs, strict=True)
+        panel = draw_panels(images, masks, predictions, task.class_names, task.colors, task.ignore_index, titles)
+        Image.fromarray(panel).save(folder / "panel.png")
     console.print(score_table(task.validation_scores, task.class_names))
     console.print(f"results  {folder}")

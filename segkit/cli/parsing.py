@@ -12,11 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import (
-    ActionConfigFile,  # type: ignore[attr-defined]
-    ArgumentParser,
-    set_parsing_settings,
-)
+from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]
 
 from segkit.errors import RunFailed, SegkitError
 

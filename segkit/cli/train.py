@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,14 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as `{"data.crop": ...}`: what W&B may see of the configuration, which is all of it but where things lie on this machine."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return {name: value for name, value in out.items() if name not in ("runs", "data.root", "encoder_weights") and not name.startswith("wandb.")}
+
+
 def build_task(
     config: TrainConfig, class_names: Sequence[str], colors: Sequence[Sequence[int]], weights: Sequence[float] | None
 ) -> "SegmentationTask":
@@ -119,58 +127,72 @@ def build_task(
 
 def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
-    import pytorch_lightning as pl
     from pytorch_lightning.utilities import rank_zero_only
+    from rich.console import Console
 
-    from segkit.callbacks import EMA, Checkpoints, Panels, Progress, Throughput, ValidateAtEnd
-    from segkit.console import console, header, score_table
-    from segkit.data import SegmentationDataModule, class_weights
-    from segkit.results import write_results
+    from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
+    from segkit.console import header, score_table
+    from segkit.data.module import SegmentationDataModule
+    from segkit.progress import Progress
+    from segkit.results import gather_per_image, write_results
     from segkit.runs import find_checkpoint, new_run_folder
-    from segkit.tracking import build_loggers, log_final
-    from segkit.trainer import build_trainer, device_count
+    from segkit.tracking import build_loggers, finish, log_table
+    from segkit.trainer import ValidateAtEnd, build_trainer, device_count
 
     checkpoint = find_checkpoint(resume) if resume else None
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
-    data.prepare(world)
+    first = rank_zero_only.rank == 0
+    data.prepare(world, read=first)
     steps = config.trainer.max_steps
     if config.trainer.max_epochs:
         steps = config.trainer.max_epochs * data.steps_per_epoch(world, config.trainer.accumulate)
-    task = build_task(config, data.classes.names, data.classes.colors, class_weights(config.class_weights, data))
-    first = rank_zero_only.rank == 0
+    task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights))
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
-    folder = resume or (new_run_folder(config.runs, name) if first else None)
-    loggers, tracking = build_loggers(
-        config.wandb, folder, name, plain(asdict(replace(config))), [operator, config.decoder, config.encoder], bool(resume)
-    )
-    if folder and first and not resume:
-        (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(config)), sort_keys=False))
-    callbacks: list[pl.Callback] = [*([EMA(config.ema)] if config.ema else []), ValidateAtEnd(), Throughput(), Progress()]
-    if folder:
-        callbacks += [Panels(folder, config.wandb.panels)]
-    callbacks.append(Checkpoints(folder))
-    trainer = build_trainer(
-        config.trainer, max_steps=steps, folder=folder, loggers=loggers, callbacks=callbacks, deterministic=config.deterministic
-    )
-    header(
-        {
-            "operator": operator,
-            "model": f"{config.decoder}, encoder {config.encoder}{' (' + config.encoder_weights + ')' if config.encoder_weights else ''}",
-            "parameters": f"{sum(p.numel() for p in task.model.parameters()) / 1e6:.2f} M",
-            "data": data.describe(),
-            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
-            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
-            "run folder": str(folder),
-            "W&B": tracking,
-        }
-    )
+    trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
+    folder = resume or (new_run_folder(config.runs, name) if first else Path(config.runs) / name)
+    values = plain(asdict(config))
+    if first and not resume:
+        (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    loggers, tracking = build_loggers(config.wandb, folder, name, flat(values), [operator, config.decoder, config.encoder], bool(resume))
+    console = Console()
+    trainer.loggers = loggers
+    trainer.callbacks += [
+        Checkpoints(folder / "checkpoints"),
+        *([EMA(config.ema)] if config.ema else []),
+        ValidateAtEnd(),
+        PanelCallback(folder / "panels", config.wandb.panels),
+        Progress(console),
+        Throughput(),
+    ]
+    if first:
+        console.print(
+            header(
+                {
+                    "operator": operator,
+                    "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
+                    "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}",
+                    "data": str(data),
+                    "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
+                    "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
+                    "run folder": str(folder),
+                    "W&B": tracking,
+                }
+            )
+        )
     if config.compile:
         task.model.compile()
     trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
-    if trainer.is_global_zero and folder and task.validation_scores:
-        write_results(folder, task, data.sources["val"], step=trainer.global_step, split="val")
-        log_final(loggers, task)
-        console.print(score_table(task.validation_scores, task.class_names))
-        console.print(f"run folder  {folder}\nnext        python scripts/eval.py {folder}")
+    if task.validation_scores is None:
+        console.print(f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on")
+        return
+    per_image = gather_per_image(task)
+    if trainer.is_global_zero:
+        names = [data.sources["val"].name(int(i)) for i in per_image[0]]
+        results = write_results(folder, task, names, per_image, split="val", step=trainer.global_step)
+        rows = [[name, "" if iou is None else iou] for name, iou in results["iou"].items()]
+        log_table(loggers, "val/table", ["class", "IoU"], rows, {"miou": task.validation_scores.miou, "accuracy": task.validation_scores.accuracy})
+        finish(loggers)
+        console.print(score_table(task.validation_scores, task.class_names, f"validation after {trainer.global_step} steps"))
+        console.print(f"run folder  {folder}\nnext        python scripts/eval.py {folder}", soft_wrap=True, highlight=False)

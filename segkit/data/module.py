@@ -1,5 +1,6 @@
 """The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from segkit.config import DataConfig
 from segkit.data.check import SplitSummary, check_sources, count_classes, listing_findings, report
-from segkit.data.classes import Classes, PixelCounts
+from segkit.data.classes import Classes, PixelCounts, median_frequency_weights
 from segkit.data.dataset import EvalDataset, Sample, TrainDataset
 from segkit.data.open import open_sources
 from segkit.data.sampler import EvalBatchSampler, StepBatchSampler
@@ -35,20 +36,41 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def __init__(self, config: DataConfig, seed: int = 0, in_channels: int = 3) -> None:
         super().__init__()
-        _check_numbers(config, seed)
         self.config, self.seed = config, seed
         self.sources: dict[str, Source] = open_sources(config, in_channels)
         self.classes: Classes = next(iter(self.sources.values())).classes
 
-    def prepare(self) -> None:
-        """Look at the files before training starts: all of every file, or with `check` off only that pairs are complete.
+    def __str__(self) -> str:
+        splits = ", ".join(f"{split} {len(source)}" for split, source in self.sources.items())
+        return f"{self.config.kind}{f' in {self.config.root}' if self.config.root else ''}: {splits} images, {len(self.classes)} classes"
+
+    def prepare(self, world: int = 1, splits: Sequence[str] = ("train", "val"), read: bool = True) -> None:
+        """Look at the data before training starts.
+
+        Args:
+            world: Number of processes; each needs an image of every split that is scored.
+            splits: The splits that will be used.
+            read: Read all of every file, unless the configuration says otherwise; without it only that pairs are complete.
 
         Raises:
-            SegkitError: One report of all that is wrong.
+            SegkitError: A split is missing or too small, or files are wrong: one report of all of them.
         """
-        for split in ("train", "val"):
+        for split in splits:
+            if split != "train":
+                self._scored(split, world)
             self._source(split)
-        _ = self.summaries
+        if read:
+            _ = self.summaries
+
+    def class_weights(self, weights: str | list[float]) -> list[float] | None:
+        """What `--class_weights` means for this data: None, median frequency balancing (Eigen & Fergus 2015), or the numbers given."""
+        if weights == "none":
+            return None
+        if isinstance(weights, str):
+            return median_frequency_weights(self.class_pixels())
+        if len(weights) != len(self.classes) or min(weights) < 0:
+            raise SegkitError(f"--class_weights {weights}: give one number >= 0 for each of the {len(self.classes)} classes")
+        return weights
 
     @cached_property
     def summaries(self) -> dict[str, SplitSummary]:
@@ -95,11 +117,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             SegkitError: There is no such split, or it has fewer images than there are ranks.
         """
-        source = self._source(split)
-        if len(source) < world:
-            raise SegkitError(
-                f"{len(source)} {split} images for {world} devices; every device needs one: add images or use {len(source)} devices"
-            )
+        source = self._scored(split, world)
         if self.config.eval_batch_size == 1:
             sizes: Any = [(0, 0)] * len(source)  # one image a batch: sizes do not matter
         elif split in self.summaries:
@@ -120,6 +138,14 @@ class SegmentationDataModule(pl.LightningDataModule):
             worker_init_fn=single_thread,
         )
 
+    def _scored(self, split: str, world: int) -> Source:
+        source = self._source(split)
+        if len(source) < world:
+            raise SegkitError(
+                f"{len(source)} {split} images for {world} devices; every device needs one: add images or use {len(source)} devices"
+            )
+        return source
+
     def _source(self, split: str) -> Source:
         if split not in self.sources:
             remedies = {"scenes": f"set --data.scenes_{split}", "folder": f"move some pairs to images/{split} and masks/{split}"}
@@ -136,21 +162,3 @@ def single_thread(worker: int) -> None:
     """Keep a loader process to one thread: there is one process per core already."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def _check_numbers(config: DataConfig, seed: int) -> None:
-    if seed < 0:
-        raise SegkitError(f"--seed {seed}: give 0 or a positive number")
-    least = {
-        "batch_size": 1,
-        "eval_batch_size": 1,
-        "workers": 0,
-        "scenes_train": 0,
-        "scenes_val": 0,
-        "scenes_test": 0,
-        "scenes_seed": 0,
-        "scenes_size": 32,
-    }
-    for name, low in least.items():
-        if getattr(config, name) < low:
-            raise SegkitError(f"--data.{name} {getattr(config, name)}: give {low} or more")
