@@ -183,15 +183,15 @@ class TrainConfig:
         norm: normalisation layers of the decoder
         dropout: probability of dropping a channel before the classifier
         loss: training objective
-        class_weights: none, median_frequency, or a list with one weight per class
+        class_weights: none, median_frequency, or a list with one weight per class (ce, ce_dice, focal)
         label_smoothing: share of the target spread over all classes (ce and ce_dice)
         optimizer: update rule
         lr: peak learning rate
         encoder_lr: factor on the learning rate of the encoder
-        weight_decay: decoupled weight decay, not applied to norms and biases
+        weight_decay: weight decay (adamw: decoupled; sgd: L2, where 5e-4 is usual), not applied to norms and biases
         momentum: momentum (sgd)
         schedule: learning rate over the steps after the warm-up
-        warmup: steps of linear warm-up from 0
+        warmup: share of the steps in which the learning rate rises; onecycle: 0 stands for its usual 0.3
         ema: decay of the moving average of the weights that is evaluated and saved; 0 switches it off
         channels_last: memory layout of images and weights; faster on most hardware
         compile: compile the model with torch.compile
@@ -222,7 +222,7 @@ class TrainConfig:
     weight_decay: float = 1e-2
     momentum: float = 0.9
     schedule: Schedule = "poly"
-    warmup: int = 20
+    warmup: float = 0.05
     ema: float = 0.0
     channels_last: bool = True
     compile: bool = False
@@ -232,8 +232,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _within("", self, 1, None, "in_channels")
-        _within("", self, 0, None, "seed", "warmup", "weight_decay", "encoder_lr")
-        _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema")
+        _within("", self, 0, None, "seed", "weight_decay", "encoder_lr")
+        _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema", "warmup")
         if not self.lr > 0:
             raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")
         if not self.decoder_channels or min(self.decoder_channels) < 1:

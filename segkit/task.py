@@ -72,7 +72,7 @@ class SegmentationTask(pl.LightningModule):
         weight_decay: float = 1e-2,
         momentum: float = 0.9,
         schedule: str = "poly",
-        warmup: int = 20,
+        warmup: float = 0.05,
         fused: bool = True,
         channels_last: bool = True,
         ignore_index: int = IGNORE_INDEX,
@@ -188,7 +188,8 @@ class SegmentationTask(pl.LightningModule):
         h = self.hparams
         groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")
         optimizer = build_optimizer(h["optimizer"], groups, h["lr"], h["momentum"], fused=h["fused"])
-        factor = learning_rate_factor(h["schedule"], h["warmup"], self.trainer.max_steps)
+        steps = self.trainer.max_steps
+        factor = learning_rate_factor(h["schedule"], round(h["warmup"] * steps), steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"},
