@@ -57,7 +57,8 @@ def read_image(path: str | Path, channels: int = 3) -> Array:
         raise SegkitError(f"{path}: {getattr(image, 'n_frames', 0)} pages; store one image per file")
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
+        mode = "RGB" if channels == 3 else "L"
+        pixels = np.array(image if image.mode == mode else image.convert(mode))
     except Exception as error:
         raise _damaged(path, error) from None
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -92,8 +93,9 @@ def read_mask(path: str | Path) -> Array:
         raise _damaged(path, error) from None
     if labels.dtype == np.uint16 and labels.max() > 255:
         raise SegkitError(f"{path}: value {labels.max()} in a 16-bit mask; class ids are 0 to 254, and 255 means ignore")
-    if image.mode == "L":  # Pillow stretches 2 and 4 bits of grey over 0..255
-        labels //= 85 if "L;2" in stored else 17 if "L;4" in stored else 1
+    for grey, step in (("L;2", 85), ("L;4", 17)):  # Pillow stretches 2 and 4 bits of grey over 0..255
+        if grey in stored:
+            labels //= step
     return labels.astype(np.uint8, copy=False)
 
 
