@@ -1,14 +1,46 @@
-"""A stand-in for the segmentation task: the smallest module with its logged keys, batches and outputs, and a trainer around it."""
+"""What several rooms of the tests need: real data, made-up data, and a stand-in for the segmentation task with a trainer around it."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from segkit.checkpoint import AtomicCheckpointIO
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and weights that lies beside the repository; the test is skipped where there is none."""
+    folder = Path(os.environ.get("SEGKIT_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("no shared data here")
+    return folder
+
+
+@pytest.fixture
+def make_folder(tmp_path):
+    """Write a data set of the folder layout: made-up images and masks with labels 0..classes-1; returns its root."""
+
+    def make(train=4, val=2, test=0, size=(40, 48), classes=3):
+        rng = np.random.default_rng(7)
+        (tmp_path / "classes.txt").write_text("".join(f"{k} class{k} #{k:02x}{k:02x}ff\n" for k in range(classes)))
+        for split, count in (("train", train), ("val", val), ("test", test)):
+            for kind in ("images", "masks") if count else ():
+                (tmp_path / kind / split).mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / f"images/{split}/{split}{i}.png")
+                Image.fromarray(rng.integers(0, classes, size, np.uint8)).save(tmp_path / f"masks/{split}/{split}{i}.png")
+        return tmp_path
+
+    return make
+
 
 CLASSES = ["sky", "road", "pole"]
 SIZE = 8
@@ -42,6 +74,8 @@ class Stream:
 
 
 class Task(pl.LightningModule):
+    """The smallest module with the logged keys, batches and outputs of segkit's task."""
+
     def __init__(self, steps=12, accumulate=1):
         super().__init__()
         self.class_names, self.colors, self.ignore_index = CLASSES, [[70, 130, 180], [128, 64, 128], [220, 220, 0]], 255

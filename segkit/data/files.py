@@ -6,7 +6,7 @@ and a damaged file is an exception. The header is read first, so that a small fi
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -15,7 +15,7 @@ from segkit.errors import SegkitError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 MAX_PIXELS = 2**26  # 67 megapixels: above any camera in common use, below the size at which Pillow warns
-IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 LOSSLESS_FORMATS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -23,10 +23,14 @@ _ORIENTATION = 0x0112  # the EXIF tag
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """Rows and columns of an image as `read_image` returns it, from its header alone."""
-    image = _open(path, Path(path))
     try:
-        # a PNG with no EXIF ahead of its pixels would be decoded in search of it
-        turned = (image.format != "PNG" or "exif" in image.info) and image.getexif().get(_ORIENTATION, 1) >= 5
+        with Path(path).open("rb") as file:
+            image = _open(path, file)
+            # Pillow turns a TIFF itself, and would decode all of a PNG in search of EXIF behind the pixels
+            asked = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+            turned = asked and image.getexif().get(_ORIENTATION, 1) >= 5
+    except SegkitError:
+        raise
     except Exception as error:
         raise _damaged(path, error) from None
     return (image.width, image.height) if turned else (image.height, image.width)
@@ -53,7 +57,8 @@ def read_image(path: str | Path, channels: int = 3) -> Array:
         raise SegkitError(f"{path}: {getattr(image, 'n_frames', 0)} pages; store one image per file")
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
+        mode = "RGB" if channels == 3 else "L"
+        pixels = np.array(image if image.mode == mode else image.convert(mode))
     except Exception as error:
         raise _damaged(path, error) from None
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -88,8 +93,9 @@ def read_mask(path: str | Path) -> Array:
         raise _damaged(path, error) from None
     if labels.dtype == np.uint16 and labels.max() > 255:
         raise SegkitError(f"{path}: value {labels.max()} in a 16-bit mask; class ids are 0 to 254, and 255 means ignore")
-    if image.mode == "L":  # Pillow stretches 2 and 4 bits of grey over 0..255
-        labels //= 85 if "L;2" in stored else 17 if "L;4" in stored else 1
+    for grey, step in (("L;2", 85), ("L;4", 17)):  # Pillow stretches 2 and 4 bits of grey over 0..255
+        if grey in stored:
+            labels //= step
     return labels.astype(np.uint8, copy=False)
 
 
@@ -102,7 +108,7 @@ def _open_checked(path: str | Path) -> ImageFile.ImageFile:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise SegkitError(f"cannot read {path}: {error.strerror}") from None
+        raise _damaged(path, error) from None
     image = _open(path, io.BytesIO(data))
     if image.format == "PNG":  # decoding skips the checksums, and a flipped bit becomes a wrong label
         try:
@@ -112,7 +118,7 @@ def _open_checked(path: str | Path) -> ImageFile.ImageFile:
     return image
 
 
-def _open(path: str | Path, source: Path | io.BytesIO) -> ImageFile.ImageFile:
+def _open(path: str | Path, source: BinaryIO) -> ImageFile.ImageFile:
     try:
         image = Image.open(source, formats=IMAGE_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -127,5 +133,6 @@ def _open(path: str | Path, source: Path | io.BytesIO) -> ImageFile.ImageFile:
 
 
 def _damaged(path: str | Path, error: Exception) -> SegkitError:
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error).strip() or type(error).__name__
+    known: dict[type[Exception], str] = {UnidentifiedImageError: "not an image", FileNotFoundError: "no such file"}
+    reason = known.get(type(error)) or str(error).strip() or type(error).__name__
     return SegkitError(f"cannot read {path}: {reason}; replace or remove the file")

@@ -41,9 +41,8 @@ class StepBatchSampler:
         for t in range(self.start(), self.total_batches):
             first = (t * self.world + self.rank) * self.batch_size
             places = [divmod(p, self.length) for p in range(first, first + self.batch_size)]
-            for epoch, _ in places:
-                if epoch not in orders:
-                    orders = {e: o for e, o in orders.items() if e == epoch - 1} | {epoch: permutation(self.length, self.seed, epoch)}
+            epochs = range(places[0][0], places[-1][0] + 1)
+            orders = {e: orders[e] if e in orders else permutation(self.length, self.seed, e) for e in epochs}
             yield [(epoch, int(orders[epoch][k])) for epoch, k in places]
 
 

@@ -1,8 +1,8 @@
 """The built-in data set: scenes that are computed, not stored, each one from (seed, split, index) alone.
 
 A scene is a lit, textured ground with things on it that cast shadows and hide one another. A thing's class is its shape and nothing
-else: colours and textures are drawn the same way for every class. A pixel belongs to the topmost thing that covers more than half of
-it, so a wire of one pixel is there in the mask. Shape legend: `H W` rows and columns of the scene, `h w` of a thing's box.
+else: colours and textures are drawn the same way for every class. A pixel belongs to the topmost thing that covers about half of it,
+so a wire of one pixel is whole in the mask. Shape legend: `H W` rows and columns of the scene, `h w` of a thing's box.
 """
 
 import colorsys
@@ -21,6 +21,8 @@ CLASSES = Classes(
     ((38, 38, 46), (242, 143, 59), (88, 164, 176), (200, 85, 61), (255, 226, 120), (150, 120, 200)),
 )
 _SHAPES = (shapes.disc, shapes.polygon, shapes.ring, shapes.wire, shapes.lattice)
+# of 255: a line of one pixel between two rows covers half of each; a little less keeps it whole where its edge is rounded
+_COVERED = 110
 _SPLITS = ("train", "val", "test")
 
 
@@ -65,7 +67,7 @@ def draw(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
     angle = rng.uniform(0, 2 * math.pi)
     light = (math.cos(angle), math.sin(angle))
     image, mask = _ground(rng, size, grain), np.zeros((size, size), np.uint8)
-    count = round(rng.uniform(8, 14) * (size / 128) ** 1.5)
+    count = round(rng.uniform(8, 14) * size / 128)  # things grow with the scene, so this keeps the ground in sight
     # most things are small; the larger a thing, the further back it lies
     radii = 4 + (0.34 * size - 4) * rng.random(count) ** 2
     for radius in sorted(radii.tolist(), reverse=True):
@@ -159,7 +161,7 @@ def _place(
         marks = _waves(rng, h, w, rng.uniform(4, 20), texture * np.float32(rng.uniform(0, 1.5))) > 0.2
         paint += (_colour(rng, 0.9, 0.15, 0.95) - colour) * (marks * np.float32(rng.uniform(0.3, 0.9)))
     box += (paint - box) * (cover * opacity)
-    mask[top : top + h, left : left + w][alpha > 127] = label
+    mask[top : top + h, left : left + w][alpha >= _COVERED] = label
 
 
 def _photograph(rng: np.random.Generator, image: Array, light: tuple[float, float]) -> Array:

@@ -123,8 +123,8 @@ def lattice(rng: np.random.Generator, size: int, radius: float) -> Outline:
 
 def _thin(rng: np.random.Generator, most: float) -> float:
     """A width from 1 to `most` pixels, thin ones more often."""
-    share: float = rng.random()
-    return 1 + (most - 1) * share**1.5
+    share = rng.random()
+    return 1 + (most - 1) * math.pow(share, 1.5)
 
 
 def _centre(rng: np.random.Generator, size: int) -> Array:

@@ -1,0 +1,136 @@
+import hashlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from segkit.config import DataConfig
+from segkit.data.check import count_classes
+from segkit.data.dataset import EvalDataset, TrainDataset
+from segkit.data.module import SegmentationDataModule
+from segkit.data.scenes import Scenes
+from segkit.data.transforms import TrainTransform
+from segkit.errors import SegkitError
+
+SMALL = {"crop": 32, "scenes_size": 48, "scenes_train": 10, "scenes_val": 5, "scenes_test": 3, "batch_size": 4}
+
+
+def module(steps=6, done=0, rank=0, world=1, accumulate=1, seed=0, **options):
+    data = SegmentationDataModule(DataConfig(**{**SMALL, **options}), seed)
+    data.trainer = SimpleNamespace(
+        max_steps=steps, global_step=done, global_rank=rank, world_size=world, accumulate_grad_batches=accumulate
+    )
+    return data
+
+
+def digests(loader):
+    return [hashlib.sha256(b["image"].numpy().tobytes() + b["mask"].numpy().tobytes()).hexdigest() for b in loader]
+
+
+def test_batches_are_bytes_until_the_device():
+    batch = next(iter(module().train_dataloader()))
+    assert (batch["image"].dtype, batch["image"].shape) == (torch.uint8, (4, 3, 32, 32))
+    assert (batch["mask"].dtype, batch["mask"].shape) == (torch.uint8, (4, 32, 32))
+    assert batch["index"].dtype == torch.int64
+
+
+def test_epochs_show_an_image_differently_and_repeat():
+    data = TrainDataset(Scenes("train", 4, 48), TrainTransform(DataConfig(crop=32)), seed=3)
+    views = [data[epoch, 2]["image"] for epoch in range(5)]
+    assert len({v.numpy().tobytes() for v in views}) == 5
+    assert torch.equal(data[3, 2]["image"], views[3])
+    other = TrainDataset(data.source, data.transform, seed=4)
+    assert not torch.equal(other[3, 2]["image"], views[3])
+
+
+def test_evaluation_shows_images_as_they_are():
+    source = Scenes("val", 3, 48)
+    sample = EvalDataset(source)[1]
+    image, mask = source.read(1)
+    assert np.array_equal(sample["image"].numpy(), image.transpose(2, 0, 1))
+    assert np.array_equal(sample["mask"].numpy(), mask)
+    assert sample["index"] == 1
+
+
+def test_workers_change_nothing():
+    alone = digests(module().train_dataloader())
+    assert len(set(alone)) == 6
+    for workers in (1, 2):
+        assert digests(module(workers=workers).train_dataloader()) == alone
+    assert digests(module(seed=1).train_dataloader()) != alone
+
+
+def test_spawned_workers_change_nothing_either(make_folder):
+    options = {"kind": "folder", "root": str(make_folder()), "check": False}
+    loader = module(workers=1, steps=2, **options).train_dataloader()
+    loader.multiprocessing_context = "spawn"
+    assert digests(loader) == digests(module(steps=2, **options).train_dataloader())
+
+
+def test_resumption_goes_on_where_the_run_was():
+    whole = digests(module(steps=5, accumulate=2).train_dataloader())
+    assert len(whole) == 10
+    assert digests(module(steps=5, accumulate=2, done=3).train_dataloader()) == whole[6:]
+
+
+def test_two_ranks_see_the_steps_of_one():
+    alone = [b["index"].tolist() for b in module(batch_size=8).train_dataloader()]
+    ranks = [[b["index"].tolist() for b in module(rank=r, world=2).train_dataloader()] for r in (0, 1)]
+    assert [a + b for a, b in zip(*ranks, strict=True)] == alone
+
+
+def test_steps_per_epoch():
+    assert module().steps_per_epoch() == 3
+    assert module().steps_per_epoch(world=2) == 2
+    assert module().steps_per_epoch(world=2, accumulate=2) == 1
+
+
+def test_evaluation_loaders_share_the_images_out(make_folder):
+    data = module()
+    assert [b["index"].tolist() for b in data.eval_dataloader("test", 1, 2)] == [[1]]
+    assert [b["index"].tolist() for b in data.val_dataloader()] == [[0], [1], [2], [3], [4]]
+    for check in (True, False):
+        files = module(kind="folder", root=str(make_folder()), eval_batch_size=4, check=check)
+        assert [b["image"].shape for b in files.val_dataloader()] == [(2, 3, 40, 48)]
+
+
+def test_what_a_run_cannot_start_with_is_one_line(make_folder):
+    with pytest.raises(SegkitError, match="5 val images for 6 devices"):
+        module(world=6).val_dataloader()
+    with pytest.raises(SegkitError, match=r"--data\.scenes_val"):
+        module(scenes_val=0).prepare()
+    with pytest.raises(SegkitError, match="images/val"):
+        module(kind="folder", root=str(make_folder(val=0))).prepare()
+    with pytest.raises(SegkitError, match=r"--data\.batch_size 0"):
+        module(batch_size=0)
+    with pytest.raises(SegkitError, match="--seed -1"):
+        module(seed=-1)
+    with pytest.raises(SegkitError, match="no split val"):
+        module(scenes_val=0).eval_dataloader("val")
+
+
+def test_prepare_checks_files_and_keeps_what_it_saw(make_folder):
+    root = make_folder()
+    data = module(kind="folder", root=str(root))
+    data.prepare()
+    assert data.classes.names == ("class0", "class1", "class2")
+    assert np.array_equal(data.class_pixels().pixels, count_classes(data.sources["train"]).pixels)
+    unread = module(kind="folder", root=str(root), check=False)
+    unread.prepare()
+    assert unread.summaries == {}
+    assert np.array_equal(unread.class_pixels().pixels, data.class_pixels().pixels)
+    (root / "images/val/val0.png").write_bytes(b"")
+    unread = module(kind="folder", root=str(root), check=False)
+    unread.prepare()
+    with pytest.raises(SegkitError, match=r"val0.png"):
+        module(kind="folder", root=str(root)).prepare()
+    (root / "masks/val/val0.png").unlink()
+    with pytest.raises(SegkitError, match="image without mask"):
+        module(kind="folder", root=str(root), check=False).prepare()
+
+
+def test_scenes_count_their_pixels():
+    counts = module(scenes_train=3).class_pixels()
+    assert counts.pixels.sum() == 3 * 48 * 48
+    assert len(counts.pixels) == 6
