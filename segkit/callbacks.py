@@ -180,7 +180,9 @@ class PanelCallback(Callback):
         for i in range(min(len(batch["image"]), self.count - len(self.shown))):
             image = batch["image"][i].permute(1, 2, 0).cpu().numpy()
             image = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
-            self.shown.append((image, batch["mask"][i].cpu().numpy(), outputs["prediction"][i].cpu().numpy(), f"image {int(batch['index'][i])}"))
+            self.shown.append(
+                (image, batch["mask"][i].cpu().numpy(), outputs["prediction"][i].cpu().numpy(), f"image {int(batch['index'][i])}")
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, save, and log."""

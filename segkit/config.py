@@ -289,6 +289,10 @@ def from_dict(config: type[Config], values: Mapping[str, Any]) -> Config:
         SegkitError: If a value breaks its rule or a name is unknown.
     """
     hints = get_type_hints(config)
+    if not isinstance(values, Mapping):
+        raise SegkitError(
+            f"{config.__name__.removesuffix('Config').lower()}: {values!r} in the configuration; give its options, one per line below it"
+        )
     if unexpected := sorted(values.keys() - hints.keys()):
         raise SegkitError(f"the configuration has no option {unexpected[0]!r}; it was written by another version of segkit")
     return config(**{k: from_dict(hints[k], v) if is_dataclass(hints[k]) else v for k, v in values.items()})

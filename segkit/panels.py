@@ -75,7 +75,9 @@ def draw_panels(
     return np.asarray(sheet)
 
 
-def _cells(image: np.ndarray, mask: np.ndarray, prediction: np.ndarray, palette: np.ndarray, ignore_index: int, side: int) -> list[np.ndarray]:
+def _cells(
+    image: np.ndarray, mask: np.ndarray, prediction: np.ndarray, palette: np.ndarray, ignore_index: int, side: int
+) -> list[np.ndarray]:
     """The four pictures of a row, all of one size, as large as `side` allows."""
     height, width = mask.shape
     factor = side / max(height, width)

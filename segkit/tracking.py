@@ -216,7 +216,9 @@ def log_panels(
         guarded.attempt(send, guarded.inner)
 
 
-def log_table(loggers: Sequence[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], summary: Mapping[str, float]) -> None:
+def log_table(
+    loggers: Sequence[Logger], key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], summary: Mapping[str, float]
+) -> None:
     """Show a table and the numbers that stand for the run, such as its final scores, in W&B."""
 
     def send(logger: WandbLogger) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -82,6 +81,8 @@ def build_trainer(
         "use_distributed_sampler": False,
         "deterministic": "warn" if deterministic else None,
     }
+    if config.precision == "16-mixed" and (config.accelerator == "cpu" or not torch.accelerator.is_available()):
+        raise SegkitError("--trainer.precision 16-mixed: a CPU has no such arithmetic; use bf16-mixed or 32-true")
     accepted = inspect.signature(pl.Trainer).parameters
     for name in config.extra:
         if name not in accepted:
@@ -92,8 +93,6 @@ def build_trainer(
         trainer = pl.Trainer(**arguments, **config.extra)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
-    if config.precision == "16-mixed" and isinstance(trainer.accelerator, CPUAccelerator):
-        raise SegkitError("--trainer.precision 16-mixed: a CPU has no 16-bit floats of that kind; use bf16-mixed or 32-true")
     return trainer
 
 

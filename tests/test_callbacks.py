@@ -96,7 +96,9 @@ def test_many_interruptions_in_a_row_change_nothing(tmp_path, make_task, make_tr
         assert load_checkpoint(last)["global_step"] == step
     a, b = (load_checkpoint(tmp_path / folder / "last.ckpt") for folder in ("whole", "parts"))
     assert same(a["callbacks"], b["callbacks"])
-    assert same((a["state_dict"], a["raw_state_dict"], a["optimizer_states"]), (b["state_dict"], b["raw_state_dict"], b["optimizer_states"]))
+    assert same(
+        (a["state_dict"], a["raw_state_dict"], a["optimizer_states"]), (b["state_dict"], b["raw_state_dict"], b["optimizer_states"])
+    )
     assert same(whole.state_dict(), a["state_dict"])
 
 

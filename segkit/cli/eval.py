@@ -65,7 +65,9 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
     source = data.sources[split]
-    write_results(folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=task.step)
+    write_results(
+        folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=task.step
+    )
     worst, best = worst_and_best(matrices, config.images)
     if chosen := worst + best:
         titles = [f"worst: {source.name(int(indices[i]))}" for i in worst] + [f"best: {source.name(int(indices[i]))}" for i in best]

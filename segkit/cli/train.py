@@ -88,7 +88,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, value in values.items():
         out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return {name: value for name, value in out.items() if name not in ("runs", "data.root", "encoder_weights") and not name.startswith("wandb.")}
+    return {
+        name: value for name, value in out.items() if name not in ("runs", "data.root", "encoder_weights") and not name.startswith("wandb.")
+    }
 
 
 def build_task(
@@ -185,14 +187,18 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         task.model.compile()
     trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
     if task.validation_scores is None:
-        console.print(f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on")
+        console.print(
+            f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
+        )
         return
     per_image = gather_per_image(task)
     if trainer.is_global_zero:
         names = [data.sources["val"].name(int(i)) for i in per_image[0]]
         results = write_results(folder, task, names, per_image, split="val", step=trainer.global_step)
         rows = [[name, "" if iou is None else iou] for name, iou in results["iou"].items()]
-        log_table(loggers, "val/table", ["class", "IoU"], rows, {"miou": task.validation_scores.miou, "accuracy": task.validation_scores.accuracy})
+        log_table(
+            loggers, "val/table", ["class", "IoU"], rows, {"miou": task.validation_scores.miou, "accuracy": task.validation_scores.accuracy}
+        )
         finish(loggers)
         console.print(score_table(task.validation_scores, task.class_names, f"validation after {trainer.global_step} steps"))
         console.print(f"run folder  {folder}\nnext        python scripts/eval.py {folder}", soft_wrap=True, highlight=False)

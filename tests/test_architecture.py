@@ -1,0 +1,96 @@
+"""The import directions of the package: who may know whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "segkit"
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = {
+    "torch",
+    "pytorch_lightning",
+    "numpy",
+    "cv2",
+    "wandb",
+    "albumentations",
+    "timm",
+    "segmentation_models_pytorch",
+    "matplotlib",
+    "PIL",
+}
+
+
+def imports(path, top_level_only=False):
+    """Full names of the modules that a file imports; names under `if TYPE_CHECKING` do not count."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else [n for n in ast.walk(tree)]
+    typing_only = {
+        n for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) for n in ast.walk(node)
+    }
+    for node in nodes:
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def room(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+# what the files of a room may import of segkit
+ALLOWED = {
+    "errors": set(),
+    "config": {"errors"},
+    "runs": {"errors"},
+    "upsampling": {"errors", "upsampling"},
+    "models": {"errors", "upsampling", "models"},
+    "losses": {"errors", "config"},
+    "metrics": {"errors", "config", "metrics"},
+    "optim": {"errors"},
+    "checkpoint": {"errors"},
+    "data": {"errors", "config", "data"},
+    "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim"},
+    "panels": set(),
+    "console": set(),
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_room_knows_only_the_rooms_below_it(path):
+    known = {name.split(".")[1] for name in imports(path) if name.startswith("segkit.")}
+    if room(path) in ALLOWED:
+        assert known <= ALLOWED[room(path)]
+    if room(path) != "cli":
+        assert "cli" not in known
+
+
+@pytest.mark.parametrize(
+    ("library", "places"),
+    [
+        ("wandb", {"tracking"}),
+        ("albumentations", {"data"}),
+        ("timm", {"models"}),
+        ("segmentation_models_pytorch", {"models", "losses"}),
+        ("pytorch_lightning", {"task", "trainer", "callbacks", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file"}),
+    ],
+)
+def test_a_library_is_imported_in_one_place(library, places):
+    users = {room(path) for path in FILES if any(name.split(".")[0] == library for name in imports(path))}
+    assert users <= places
+
+
+@pytest.mark.parametrize("name", ["config", "errors", "runs", "cli/parsing", "cli/train", "cli/eval", "__init__"])
+def test_what_a_command_line_needs_before_it_is_understood_is_light(name):
+    assert not {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py", top_level_only=True)} & HEAVY
+
+
+def test_every_script_only_calls_its_command():
+    scripts = sorted((PACKAGE.parent / "scripts").glob("*.py"))
+    assert scripts
+    for script in scripts:
+        assert (PACKAGE / "cli" / script.name).is_file()
+        assert len(script.read_text().splitlines()) < 15
