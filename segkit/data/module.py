@@ -1,7 +1,6 @@
 """The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
 
 from functools import cached_property
-from typing import Any
 
 import cv2
 import pytorch_lightning as pl
@@ -9,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from segkit.config import DataConfig
-from segkit.data.check import SplitSummary, check_sources, count_classes, listing_findings, report
+from segkit.data.check import SplitSummary, check_listing, check_sources, count_classes
 from segkit.data.classes import Classes, PixelCounts
 from segkit.data.dataset import EvalDataset, Sample, TrainDataset
 from segkit.data.open import open_sources
@@ -56,8 +55,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         files = {} if self.config.kind == "scenes" else self.sources
         if self.config.check:
             return check_sources(files)
-        if findings := listing_findings(files):
-            raise report(findings, {split: len(source) for split, source in files.items()})
+        check_listing(files)
         return {}
 
     def class_pixels(self) -> PixelCounts:
@@ -93,19 +91,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Whole images of a split, each exactly once over all ranks; images of one batch have one size.
 
         Raises:
-            SegkitError: There is no such split, or it has fewer images than there are ranks.
+            SegkitError: There is no such split, or its pairs are not complete, or it has fewer images than there are ranks.
         """
         source = self._source(split)
+        check_listing({split: source})
         if len(source) < world:
             raise SegkitError(
                 f"{len(source)} {split} images for {world} devices; every device needs one: add images or use {len(source)} devices"
             )
-        if self.config.eval_batch_size == 1:
-            sizes: Any = [(0, 0)] * len(source)  # one image a batch: sizes do not matter
-        elif split in self.summaries:
-            sizes = self.summaries[split].sizes
-        else:
-            sizes = [source.size(index) for index in range(len(source))]
+        # with one image a batch sizes do not matter, and no header is read
+        sizes = [source.size(index) if self.config.eval_batch_size > 1 else (0, 0) for index in range(len(source))]
         return self._loader(EvalDataset(source), EvalBatchSampler(sizes, self.config.eval_batch_size, rank, world))
 
     def _loader(self, dataset: TrainDataset | EvalDataset, batches: StepBatchSampler | EvalBatchSampler) -> DataLoader[Sample]:
@@ -118,6 +113,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             prefetch_factor=4 if workers else None,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=single_thread,
+            generator=torch.Generator(),  # its own, so that starting a pass over the data draws nothing from the model's stream
         )
 
     def _source(self, split: str) -> Source:
@@ -145,7 +141,7 @@ def _check_numbers(config: DataConfig, seed: int) -> None:
         "batch_size": 1,
         "eval_batch_size": 1,
         "workers": 0,
-        "scenes_train": 0,
+        "scenes_train": 1,
         "scenes_val": 0,
         "scenes_test": 0,
         "scenes_seed": 0,

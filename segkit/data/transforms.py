@@ -26,8 +26,8 @@ class TrainTransform:
 
     The zoom z is log-uniform in `config.scale`, so that enlarging by a factor is as likely as shrinking by it. The window of crop / z
     pixels lies anywhere in the image; where it is larger than the image, the image lies anywhere in the window, and around it the picture
-    is black and the mask 255. Images are resampled linearly (by area where they shrink and are not turned), masks by the nearest pixel.
-    Everything follows from the seed of the call.
+    is black and the mask 255. Images are resampled linearly (by area where they shrink below one half and are not turned), masks by the
+    nearest pixel. Everything follows from the seed of the call.
 
     Args:
         config: The augmentation options.
@@ -92,7 +92,8 @@ def _window(image: Array, mask: Array, config: DataConfig, numbers: np.random.Ge
         image = cv2.copyMakeBorder(image, *border, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         mask = cv2.copyMakeBorder(mask, *border, cv2.BORDER_CONSTANT, value=IGNORE_INDEX)
     if side != crop:
-        image = cv2.resize(image, (crop, crop), interpolation=cv2.INTER_AREA if side > crop else cv2.INTER_LINEAR)
+        # down to one half, linear resampling still sees every pixel, and is six times faster than averaging areas
+        image = cv2.resize(image, (crop, crop), interpolation=cv2.INTER_AREA if side > 2 * crop else cv2.INTER_LINEAR)
         mask = cv2.resize(mask, (crop, crop), interpolation=cv2.INTER_NEAREST_EXACT)
     return image.reshape(crop, crop, -1), mask
 
