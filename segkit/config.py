@@ -54,15 +54,15 @@ class DataConfig:
         saturation: largest relative change of saturation
         hue: largest change of hue, as a share of the colour circle
         jitter: probability that the four colour changes are applied
-        blur: probability of a Gaussian blur
-        noise: probability of Gaussian noise
+        blur: probability of a Gaussian blur, sigma 0.3 to 1.5 pixels
+        noise: probability of Gaussian noise, standard deviation 1 to 5 % of white
         mean: per-channel mean in [0, 1] that normalisation subtracts; default: the encoder's own
         std: per-channel standard deviation that normalisation divides by; default: the encoder's own
         check: read every image and mask before training starts and report what is wrong
         scenes_size: side in pixels of a built-in scene
         scenes_train: number of built-in training scenes
-        scenes_val: number of built-in validation scenes
-        scenes_test: number of built-in test scenes
+        scenes_val: number of built-in validation scenes; 0 leaves the split out
+        scenes_test: number of built-in test scenes; 0 leaves the split out
         scenes_seed: which world of built-in scenes is drawn
     """
 
@@ -94,15 +94,15 @@ class DataConfig:
     scenes_seed: int = 0
 
     def __post_init__(self) -> None:
-        _within("data.", self, 1, None, "batch_size", "eval_batch_size", "scenes_train", "scenes_val", "scenes_test")
-        _within("data.", self, 0, None, "workers", "brightness", "contrast", "saturation", "scenes_seed")
-        _within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise")
+        _within("data.", self, 1, None, "batch_size", "eval_batch_size", "scenes_train")
+        _within("data.", self, 0, None, "workers", "scenes_seed", "scenes_val", "scenes_test")
+        _within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise", "brightness", "contrast", "saturation")
         _within("data.", self, 0, 0.5, "hue")
         _within("data.", self, 0, 180, "rotate")
         _within("data.", self, 16, None, "crop")
         _within("data.", self, 64, 1024, "scenes_size")
         self.scale = (self.scale[0], self.scale[1])
-        if not 0 < self.scale[0] <= self.scale[1]:
+        if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
             raise SegkitError(f"--data.scale {list(self.scale)}: give two zoom factors, 0 < smallest <= largest, such as [0.75,1.5]")
 
 

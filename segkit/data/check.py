@@ -53,29 +53,29 @@ def check_sources(sources: Mapping[str, Source]) -> dict[str, SplitSummary]:
     findings: list[tuple[str, str]] = []
     summaries: dict[str, SplitSummary] = {}
     for split, source in sources.items():
-        findings += listing_findings({split: source})
-        looks = list(_each(source, partial(_look, source)))
+        findings += _listed(split, source)
+        looks = list(_each(source, partial(_look, split, source)))
         findings += [look.problem for look in looks if look.problem]
         sizes = np.array([look.size for look in looks], np.int32).reshape(-1, 2)
         summaries[split] = SplitSummary(count_pixels((look.pixels for look in looks), len(source.classes)), sizes)
-    if findings:
-        raise report(findings, {split: len(source) for split, source in sources.items()})
+    _report(findings, sources)
     return summaries
 
 
-def listing_findings(sources: Mapping[str, Source]) -> list[tuple[str, str]]:
-    """What is wrong already without reading a file: (kind, what exactly)."""
-    findings = []
-    for split, source in sources.items():
-        findings += [(kind, what) for kind, _, what in (problem.partition(": ") for problem in source.problems)]
-        if len(source) == 0:
-            findings.append(("split without an image that has a mask", split))
-    return findings
+def check_listing(sources: Mapping[str, Source]) -> None:
+    """Without reading a file: raise the same report for missing partners and for splits without an image."""
+    _report([finding for split, source in sources.items() for finding in _listed(split, source)], sources)
 
 
-def report(findings: list[tuple[str, str]], lengths: Mapping[str, int]) -> SegkitError:
-    """The findings as one error: a summary line, then one line per finding, grouped by kind."""
-    splits = ", ".join(f"{split} {n}" for split, n in lengths.items())
+def _listed(split: str, source: Source) -> list[tuple[str, str]]:
+    findings = [(kind, what) for kind, _, what in (problem.partition(": ") for problem in source.problems)]
+    return findings if len(source) else [*findings, ("split without an image that has a mask", split)]
+
+
+def _report(findings: list[tuple[str, str]], sources: Mapping[str, Source]) -> None:
+    if not findings:
+        return
+    splits = ", ".join(f"{split} {len(source)}" for split, source in sources.items())
     lines = [f"{len(findings)} problem{'s' * (len(findings) != 1)} in the data ({splits} images); mend the files, or take them out"]
     left = SHOWN
     for kind in dict.fromkeys(kind for kind, _ in findings):
@@ -86,7 +86,7 @@ def report(findings: list[tuple[str, str]], lengths: Mapping[str, int]) -> Segki
         lines += [f"    {what}" for what in shown]
         if len(group) > len(shown):
             lines.append(f"    and {len(group) - len(shown)} more")
-    return SegkitError("\n".join(lines))
+    raise SegkitError("\n".join(lines))
 
 
 def count_classes(source: Source) -> PixelCounts:
@@ -108,13 +108,13 @@ def _histogram(mask: Any) -> Counts:
     return np.bincount(mask.ravel(), minlength=256).astype(np.int64, copy=False)
 
 
-def _look(source: Source, index: int) -> _Look:
+def _look(split: str, source: Source, index: int) -> _Look:
     nothing = np.zeros(len(source.classes), np.int64)
     try:
         image, mask = source.read(index)
     except SegkitError as error:
         return _Look(("file that cannot be used", str(error)), nothing, (0, 0))
-    size, name, classes = (image.shape[0], image.shape[1]), source.name(index), len(source.classes)
+    size, name, classes = (image.shape[0], image.shape[1]), f"{split}/{source.name(index)}", len(source.classes)
     if mask.shape != size:
         what = f"{name}: image {size[1]} x {size[0]}, mask {mask.shape[1]} x {mask.shape[0]}"
         return _Look(("mask of another size than its image", what), nothing, size)

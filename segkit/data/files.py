@@ -1,6 +1,6 @@
 """Image and mask files to arrays. Shape legend: `H W` rows and columns, `C` channels.
 
-Pillow decodes everything: within a tenth of OpenCV's speed and bit-identical to it, it tells palette, grey and 16-bit files apart,
+Pillow decodes everything: at most a fifth slower than OpenCV and bit-identical to it, it tells palette, grey and 16-bit files apart,
 and a damaged file is an exception. The header is read first, so that a small file cannot claim a huge picture.
 """
 

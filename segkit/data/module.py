@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import cv2
 import pytorch_lightning as pl
@@ -10,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from segkit.config import DataConfig
-from segkit.data.check import SplitSummary, check_sources, count_classes, listing_findings, report
+from segkit.data.check import SplitSummary, check_listing, check_sources, count_classes
 from segkit.data.classes import Classes, PixelCounts, median_frequency_weights
 from segkit.data.dataset import EvalDataset, Sample, TrainDataset
 from segkit.data.open import open_sources
@@ -78,8 +77,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         files = {} if self.config.kind == "scenes" else self.sources
         if self.config.check:
             return check_sources(files)
-        if findings := listing_findings(files):
-            raise report(findings, {split: len(source) for split, source in files.items()})
+        check_listing(files)
         return {}
 
     def class_pixels(self) -> PixelCounts:
@@ -115,15 +113,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Whole images of a split, each exactly once over all ranks; images of one batch have one size.
 
         Raises:
-            SegkitError: There is no such split, or it has fewer images than there are ranks.
+            SegkitError: There is no such split, or its pairs are not complete, or it has fewer images than there are ranks.
         """
         source = self._scored(split, world)
-        if self.config.eval_batch_size == 1:
-            sizes: Any = [(0, 0)] * len(source)  # one image a batch: sizes do not matter
-        elif split in self.summaries:
-            sizes = self.summaries[split].sizes
-        else:
-            sizes = [source.size(index) for index in range(len(source))]
+        check_listing({split: source})
+        # with one image a batch sizes do not matter, and no header is read
+        sizes = [source.size(index) if self.config.eval_batch_size > 1 else (0, 0) for index in range(len(source))]
         return self._loader(EvalDataset(source), EvalBatchSampler(sizes, self.config.eval_batch_size, rank, world))
 
     def _loader(self, dataset: TrainDataset | EvalDataset, batches: StepBatchSampler | EvalBatchSampler) -> DataLoader[Sample]:
@@ -136,6 +131,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             prefetch_factor=4 if workers else None,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=single_thread,
+            generator=torch.Generator(),  # its own, so that starting a pass over the data draws nothing from the model's stream
         )
 
     def _scored(self, split: str, world: int) -> Source:

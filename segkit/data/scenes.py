@@ -32,7 +32,7 @@ class Scenes:
     Args:
         split: "train", "val" or "test": streams that share no scene.
         length: Number of scenes.
-        size: Side of a scene in pixels, at least 32. Larger scenes show more things, not larger pixels.
+        size: Side of a scene in pixels, at least 32. Larger scenes show more and larger things; wires stay 1 to 3 pixels wide.
         seed: Which world of scenes is drawn.
         channels: 3 for RGB, 1 for grey.
     """

@@ -47,8 +47,8 @@ def test_everything_that_is_wrong_is_in_one_report(make_folder):
         "image without mask (1):\n    images/train/train0.png",
         "mask without image (1):\n    masks/train/train1.png",
         "train2.png: not an image",
-        "train3: image 48 x 40, mask 40 x 48",
-        "neither 0 to 2 nor 255 (1):\n    train4: 3, 254 (7 pixels)",
+        "train/train3: image 48 x 40, mask 40 x 48",
+        "neither 0 to 2 nor 255 (1):\n    train/train4: 3, 254 (7 pixels)",
         "train5.png: JPEG compression changes labels",
         "split without an image that has a mask (1):\n    test",
     ):

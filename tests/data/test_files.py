@@ -16,7 +16,7 @@ RGB = RNG.integers(0, 256, (12, 20, 3), np.uint8)
 LABELS = RNG.integers(0, 4, (12, 20), np.uint8)
 
 
-def oriented(image, orientation):
+def oriented(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     return {"exif": exif}
@@ -60,7 +60,7 @@ def test_one_channel(tmp_path):
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_exif_turns_the_image(tmp_path, orientation, turned, suffix):
     options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
-    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", **oriented(RGB, orientation), **options)
+    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", **oriented(orientation), **options)
     image = read_image(tmp_path / f"a.{suffix}")
     assert image.shape == turned.shape
     assert np.abs(image.astype(int) - turned).mean() < 3

@@ -126,8 +126,17 @@ def test_prepare_checks_files_and_keeps_what_it_saw(make_folder):
     with pytest.raises(SegkitError, match=r"val0.png"):
         module(kind="folder", root=str(root)).prepare()
     (root / "masks/val/val0.png").unlink()
-    with pytest.raises(SegkitError, match="image without mask"):
-        module(kind="folder", root=str(root), check=False).prepare()
+    incomplete = module(kind="folder", root=str(root), check=False)
+    for start in (incomplete.prepare, incomplete.val_dataloader):
+        with pytest.raises(SegkitError, match="image without mask"):
+            start()
+
+
+def test_a_pass_over_the_data_draws_nothing_from_the_global_stream():
+    before = torch.get_rng_state()
+    list(module(steps=1).train_dataloader())
+    list(module().val_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_scenes_count_their_pixels():

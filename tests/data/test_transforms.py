@@ -54,7 +54,7 @@ def test_one_side_smaller_one_larger():
     assert not crop[labels == 255].any()
 
 
-@pytest.mark.parametrize("zoom", [0.5, 0.8, 2.0, 3.0])
+@pytest.mark.parametrize("zoom", [0.4, 0.5, 0.8, 2.0, 3.0])
 def test_zoom_means_pixels_per_pixel_and_image_and_mask_stay_together(zoom):
     disc = np.zeros((120, 120), np.uint8)
     cv2.circle(disc, (60, 60), 14, 1, -1)
@@ -65,7 +65,7 @@ def test_zoom_means_pixels_per_pixel_and_image_and_mask_stay_together(zoom):
         whole = labels[0].max() != 1 and labels[-1].max() != 1 and labels[:, 0].max() != 1 and labels[:, -1].max() != 1
         if (labels == 1).any() and whole:
             found += 1
-            assert (labels == 1).sum() == pytest.approx(disc.sum() * zoom**2, rel=0.06)
+            assert (labels == 1).sum() == pytest.approx(disc.sum() * zoom**2, rel=0.06, abs=12)
             assert ((crop[..., 0] > 100) != (labels == 1)).mean() < 0.012
     assert found
 
