@@ -96,7 +96,9 @@ def test_many_interruptions_in_a_row_change_nothing(tmp_path, make_task, make_tr
         assert load_checkpoint(last)["global_step"] == step
     a, b = (load_checkpoint(tmp_path / folder / "last.ckpt") for folder in ("whole", "parts"))
     assert same(a["callbacks"], b["callbacks"])
-    assert same((a["state_dict"], a["raw_state_dict"], a["optimizer_states"]), (b["state_dict"], b["raw_state_dict"], b["optimizer_states"]))
+    assert same(
+        (a["state_dict"], a["raw_state_dict"], a["optimizer_states"]), (b["state_dict"], b["raw_state_dict"], b["optimizer_states"])
+    )
     assert same(whole.state_dict(), a["state_dict"])
 
 
@@ -254,5 +256,5 @@ def test_throughput_counts_images_over_the_time_outside_validation(tmp_path, mak
 
     logger = FolderLogger(tmp_path)
     make_trainer([Clock(), Throughput()], 12, 2, val_every=3, logger=[Guarded(logger, "metrics.csv")]).fit(make_task(12, 2))
-    rows = list(csv.DictReader(logger.path.open()))
+    rows = list(csv.DictReader(logger.path.read_text().splitlines()))
     assert {row["step"]: row["train/images_per_s"] for row in rows if row["train/images_per_s"]} == {str(s): "2.0" for s in range(2, 13, 2)}
