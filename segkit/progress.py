@@ -30,7 +30,13 @@ class Progress(Callback):
         self.step = self.first = trainer.global_step
         self.began = time.perf_counter()
         if trainer.is_global_zero and self.console.is_terminal:
-            columns = "[bold]{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[values]}"), TimeRemainingColumn()
+            columns = (
+                "[bold]{task.description}",
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[values]}"),
+                TimeRemainingColumn(),
+            )
             self.bar = Bar(*columns, console=self.console)
             self.bar.add_task("train", total=trainer.max_steps, completed=self.step, values="")
             self.bar.start()
