@@ -1,6 +1,7 @@
-"""What happens around the training steps: checkpoints, averaged weights, prediction panels, throughput.
+"""What happens around the training steps: averaged weights, checkpoints, prediction panels, throughput.
 
-Order them as below, `Checkpoints` first and `Throughput` last, whose clock then leaves out all that the others do in a validation.
+Their order in the Trainer is EMA, Checkpoints, PanelCallback, Throughput, Progress: a checkpoint holds the newest average, and the clock of
+Throughput leaves out the drawing and saving that belong to a validation.
 Shape legend: B batch, C channels, H W rows and columns.
 """
 
@@ -17,71 +18,15 @@ from torch import Tensor
 from segkit import tracking
 
 
-class Checkpoints(Callback):
-    """Writes `last.ckpt` at every validation and at the end, and `best.ckpt` when `val/miou` is the highest so far (NaN never is).
-
-    A checkpoint resumes to the bit when it is saved between two optimiser steps, from whatever hook: all that is taken from it is how many
-    steps are done. Lightning's own loop counters are saved in the middle of a step by some hooks and differ then; a run that resumes from them
-    counts one batch twice and validates one step early ever after. So they are dropped, and Lightning starts as if afresh, at that step.
-
-    Args:
-        folder: `checkpoints/` of the run folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.best, self.best_step = -math.inf, 0
-        self.saved_step = -1
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; every rank takes part."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        miou = trainer.strategy.broadcast(float(trainer.callback_metrics["val/miou"]))  # one decision for all ranks
-        if math.isfinite(miou) and miou > self.best:
-            self.best, self.best_step = miou, trainer.global_step
-            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
-        self._save_last(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what no validation has saved."""
-        if self.saved_step != trainer.global_step:
-            self._save_last(trainer)
-
-    def _save_last(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
-        self.saved_step = trainer.global_step
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value and its step."""
-        return {"best": self.best, "best_step": self.best_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with the best value of the earlier part of the run."""
-        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Start Lightning's counters at the step of the checkpoint, and the record of the run with them."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        del checkpoint["loops"]  # which also leaves out Lightning's fast-forward through a half-done epoch
-        step, loop = checkpoint["global_step"], trainer.fit_loop.epoch_loop
-        counters = loop.batch_progress.total, loop.automatic_optimization.optim_progress.optimizer.step.total
-        for counter, done in zip(counters, (step * trainer.accumulate_grad_batches, step), strict=True):
-            counter.reset()
-            counter.increment_by(done)
-        loop.on_load_checkpoint({"_batches_that_stepped": step})
-        tracking.rewind(trainer.loggers, step)
-
-
 class EMA(Callback):
     """Exponential moving average of the weights: evaluated, saved as the checkpoint's `state_dict`, and left in the model after the fit.
 
-    After step n the average moves to `d * average + (1 - d) * weights`, d = min(decay, n / (9 + n)): the warm-up forgets the random start
-    (TensorFlow's ExponentialMovingAverage with `num_updates`). Integer buffers are copied. The raw weights lie in the checkpoint as `raw_state_dict`.
+    After step n the average moves to `d * average + (1 - d) * weights`, d = min(decay, n / (9 + n)); this warm-up, which forgets the random
+    start, is that of TensorFlow's ExponentialMovingAverage. Integer buffers are copied. The checkpoint holds the raw weights too, as
+    `raw_state_dict`.
 
-    Lightning's WeightAveraging is not used: it sets up before the weights are on their device, so that on a GPU its average stays in host memory;
-    it swaps the task's temporary buffers too; and it overwrites the raw weights before an end-of-training checkpoint.
+    Lightning's WeightAveraging is not used: it sets up before the weights are on their device, so that on a GPU its average stays in host
+    memory; it swaps the task's temporary buffers too; and it overwrites the raw weights before a checkpoint at the end of training.
 
     Args:
         decay: Share of the old average that a late step keeps, in (0, 1).
@@ -153,6 +98,63 @@ class EMA(Callback):
         for name, weight in pl_module.state_dict().items():
             weight.copy_(self.average[name])
         self.average = {}
+
+
+class Checkpoints(Callback):
+    """Writes `last.ckpt` at every validation and at the end, and `best.ckpt` when `val/miou` is the highest so far (NaN never is).
+
+    A checkpoint resumes to the bit when it is saved between two optimiser steps, from whatever hook: all that is taken from it is how
+    many steps are done. Lightning's own loop counters depend on the hook: saved at the start of a batch, they count one batch too many, and
+    the resumed run validates one step early ever after. So they are dropped, and Lightning starts as if afresh, at that step.
+
+    Args:
+        folder: `checkpoints/` of the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.best, self.best_step = -math.inf, 0
+        self.saved_step = -1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; every rank takes part."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        miou = trainer.strategy.broadcast(float(trainer.callback_metrics["val/miou"]))  # one decision for all ranks
+        if math.isfinite(miou) and miou > self.best:
+            self.best, self.best_step = miou, trainer.global_step
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
+        self._save_last(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what no validation has saved."""
+        if self.saved_step != trainer.global_step:
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+        self.saved_step = trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value and its step."""
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best value of the earlier part of the run."""
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Start Lightning's counters at the step of the checkpoint, and the record of the run with them."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        checkpoint.pop("loops", None)  # without them Lightning skips its own restart, with its rules for epochs half done
+        step, loop = checkpoint["global_step"], trainer.fit_loop.epoch_loop
+        counters = loop.batch_progress.total, loop.automatic_optimization.optim_progress.optimizer.step.total
+        for counter, done in zip(counters, (step * trainer.accumulate_grad_batches, step), strict=True):
+            counter.reset()
+            counter.increment_by(done)
+        loop.on_load_checkpoint({"_batches_that_stepped": step})
+        tracking.rewind(trainer.loggers, step)
 
 
 class PanelCallback(Callback):

@@ -14,8 +14,8 @@ from segkit.errors import SegkitError
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write `checkpoint` to `path`, whole or not at all, even when the power fails.
 
-    The temporary file lies in the target's own folder: only within one file system is a replacement atomic. Its name is fixed, so that a killed
-    run leaves at most one behind, which the next save overwrites.
+    The temporary file lies in the target's own folder: only within one file system is a replacement atomic. Its name is fixed, so that
+    a killed run leaves at most one behind, which the next save overwrites.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

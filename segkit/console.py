@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -35,20 +37,20 @@ def score_line(scores: Scores) -> str:
     return f"mIoU {scores.miou:.4f}   accuracy {scores.accuracy:.4f}   mean Dice {scores.mean_dice:.4f}"
 
 
-def score_table(scores: Scores, class_names: Sequence[str], title: str = "") -> Table:
-    """IoU of every class, and the means below; a class that occurs neither in the masks nor in the predictions has none and is named."""
+def score_table(scores: Scores, class_names: Sequence[str], title: str = "") -> Group:
+    """IoU of every class, with the means below; a class that occurs neither in the masks nor in the predictions has none and is named."""
     groups = math.ceil(len(class_names) / ROWS)
     rows = math.ceil(len(class_names) / groups)
-    absent = [name for name, iou in zip(class_names, scores.iou, strict=True) if math.isnan(iou)]
-    caption = score_line(scores) + (f"\nabsent, so left out of the means: {', '.join(absent)}" if absent else "")
-    table = Table(title=Text(title) if title else None, title_justify="left", caption=Text(caption), caption_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
     for _ in range(groups):
         table.add_column("class")
         table.add_column("IoU", justify="right")
     cells = [(Text(name), _iou(iou)) for name, iou in zip(class_names, scores.iou, strict=True)]
     for row in range(rows):
         table.add_row(*(cell for pair in cells[row::rows] for cell in pair))
-    return table
+    absent = [name for name, iou in zip(class_names, scores.iou, strict=True) if math.isnan(iou)]
+    below = [score_line(scores), *([f"absent, so left out of the means: {', '.join(absent)}"] if absent else [])]
+    return Group(*([Text(title, style="bold")] if title else []), table, *(Text(line) for line in below))
 
 
 def _iou(iou: float) -> Text:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 COLUMNS = ("image", "truth", "prediction", "errors")
-GAP, TEXT = 10, 16  # pixels between cells; letter size
+GAP, TEXT = 12, 20  # pixels between cells; letter size
 INK, PALE, PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
 WRONG = (214, 39, 40)
 
@@ -22,12 +22,12 @@ def draw_panels(
     colors: Sequence[Sequence[int]],
     ignore_index: int,
     titles: Sequence[str],
-    side: int = 320,
+    side: int = 512,
 ) -> np.ndarray:
     """Rows of image, truth, prediction and errors (wrong pixels red on the greyed image), and a legend of the classes present.
 
-    Ignored pixels are hatched in truth, prediction and errors alike. Every image is fitted into one common cell: a small one is enlarged by a
-    whole factor without smoothing, so that a wire one pixel wide stays one; a large one is reduced.
+    Ignored pixels are hatched in truth, prediction and errors alike. Images of different sizes are made similarly large: a small one is
+    enlarged by a whole factor without smoothing, a large one is averaged down, colours and all, so that a thin wire fades but never breaks.
 
     Args:
         images: N images; each may have its own size.
@@ -37,7 +37,7 @@ def draw_panels(
         colors: K triples in [0, 255].
         ignore_index: The mask value that is not scored.
         titles: N titles, one above each row.
-        side: Longer side of a cell, in pixels.
+        side: Longest side of one picture, in pixels.
 
     Returns:
         uint8 [H, W, 3].
@@ -46,7 +46,6 @@ def draw_panels(
     palette[: len(colors)] = np.asarray(colors, np.uint8)
     rows = [_cells(*row, palette, ignore_index, side) for row in zip(images, masks, predictions, strict=True)]
     width = max(row[0].shape[1] for row in rows)
-    height = max(row[0].shape[0] for row in rows)
     line = TEXT + GAP
     total = GAP + len(COLUMNS) * (width + GAP)
     present = sorted({int(label) for labels in (*masks, *predictions) for label in np.unique(labels)} - {ignore_index})
@@ -57,7 +56,7 @@ def draw_panels(
 
     places, legend_height = _flow([name for name, _ in entries], total)
     top = GAP + line
-    sheet = Image.new("RGB", (total, top + len(rows) * (line + height + GAP) + legend_height + GAP), PAPER)
+    sheet = Image.new("RGB", (total, top + sum(line + row[0].shape[0] + GAP for row in rows) + GAP + legend_height + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, name in enumerate(COLUMNS):
         draw.text((GAP + column * (width + GAP) + width / 2, GAP + TEXT / 2), name, INK, _font(TEXT), anchor="mm")
@@ -65,8 +64,9 @@ def draw_panels(
         draw.text((GAP, top + TEXT / 2), title, PALE, _font(TEXT - 3), anchor="lm")
         for column, cell in enumerate(row):
             left = GAP + column * (width + GAP) + (width - cell.shape[1]) // 2
-            sheet.paste(Image.fromarray(cell), (left, top + line - GAP // 2 + (height - cell.shape[0]) // 2))
-        top += line + height + GAP
+            sheet.paste(Image.fromarray(cell), (left, top + TEXT + GAP // 2))
+        top += line + row[0].shape[0] + GAP
+    top += GAP
     for (name, color), (x, y) in zip(entries, places, strict=True):
         swatch = _hatch(TEXT, TEXT) if color is None else np.broadcast_to(color.astype(np.uint8), (TEXT, TEXT, 3)).copy()
         sheet.paste(Image.fromarray(swatch), (x, top + y))
@@ -81,17 +81,15 @@ def _cells(
     """The four pictures of a row, all of one size, as large as `side` allows."""
     height, width = mask.shape
     factor = side / max(height, width)
-    size = (round(width * factor), round(height * factor)) if factor < 1 else (width * int(factor), height * int(factor))
+    size = (max(1, round(width * factor)), max(1, round(height * factor))) if factor < 1 else (width * int(factor), height * int(factor))
 
-    def fit(array: np.ndarray, method: Image.Resampling) -> np.ndarray:
-        return np.asarray(Image.fromarray(array).resize(size, method))
+    method = Image.Resampling.BOX if factor < 1 else Image.Resampling.NEAREST
 
-    picture = fit(image, Image.Resampling.BOX if factor < 1 else Image.Resampling.NEAREST)
-    ignored = fit(mask == ignore_index, Image.Resampling.NEAREST)
-    grey = picture.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.45 + 0.55 * 255
-    errors = np.where(fit(prediction != mask, Image.Resampling.NEAREST)[..., None], np.array(WRONG), grey).astype(np.uint8)
-    maps = [fit(palette[labels], Image.Resampling.NEAREST) for labels in (mask, prediction)]
-    return [picture, *(np.where(ignored[..., None], _hatch(*ignored.shape), drawn) for drawn in (*maps, errors))]
+    grey = 0.45 * image.mean(axis=2, keepdims=True) + 0.55 * 255
+    errors = np.where((prediction != mask)[..., None], np.array(WRONG), grey).astype(np.uint8)
+    cells = [np.asarray(Image.fromarray(cell).resize(size, method)) for cell in (image, palette[mask], palette[prediction], errors)]
+    ignored = np.asarray(Image.fromarray(mask == ignore_index).resize(size, Image.Resampling.NEAREST))[..., None]
+    return [cells[0], *(np.where(ignored, _hatch(*cell.shape[:2]), cell) for cell in cells[1:])]
 
 
 def _hatch(height: int, width: int) -> np.ndarray:

@@ -16,7 +16,7 @@ def new_run_folder(root: str | Path, name: str) -> Path:
     Raises:
         SegkitError: `name` is not one plain folder name.
     """
-    if not name or Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise SegkitError(f"name {name!r} is a path; a run's name is the name of one folder, without / or ..")
     while True:
         folder = Path(root) / name / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

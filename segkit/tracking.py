@@ -27,7 +27,7 @@ FINISH_SECONDS = 60.0  # what is not uploaded by then stays in the run folder fo
 class Guarded(Logger):
     """A logger whose failures cost one line on the log, never the run.
 
-    It is also where Lightning's two habits are undone: it numbers a step from 0, and adds an `epoch` that says nothing in a run of one pass.
+    It also undoes two habits of Lightning, which numbers steps from 0 and adds an `epoch` that says nothing in a run of one pass.
 
     Args:
         inner: The logger that does the work.
@@ -79,8 +79,8 @@ def build_loggers(
 ) -> tuple[list[Logger], str]:
     """The loggers of a run, and one line that says where W&B's half goes.
 
-    The W&B run has the run folder's name as its id, so that a resumed run is the same one there. W&B learns nothing but what is given here: no command
-    line, environment, host name, code or git state.
+    The W&B run has the run folder's name as its id, so that a resumed run is the same one there. Beside the numbers, and the load of the
+    machine, W&B learns nothing but what is given here: no command line, environment, host name, code or git state.
 
     Args:
         config: Tracking options.
@@ -93,7 +93,8 @@ def build_loggers(
     Returns:
         The loggers, none on other ranks than 0, and the line.
     """
-    if rank_zero_only.rank != 0 or os.environ.get("NODE_RANK", "0") != "0":  # a further node's first process knows its rank only later
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    if rank != 0 or os.environ.get("NODE_RANK", "0") != "0":  # a further node's first process knows its rank only later
         return [], ""
     folder = Guarded(FolderLogger(run_folder), "metrics.csv")
     try:
@@ -132,6 +133,7 @@ def _start(
             x_disable_meta=True,  # the command line, the program, the user and the machine
             x_save_requirements=False,
             init_timeout=INIT_SECONDS,
+            login_timeout=INIT_SECONDS,  # of the question for a key, where there is a terminal and none is configured
             finish_timeout=FINISH_SECONDS,  # its default, 0, waits for ever
         )
         run = wandb.init(
@@ -151,7 +153,7 @@ def _start(
         return run
 
     why = ""
-    if mode == "online" or (mode == "auto" and _has_key(wandb.setup().settings)):
+    if mode == "online" or (mode == "auto" and _has_key(wandb.setup().settings, wandb.Settings().base_url)):
         try:
             run = init("online")
             return run, f"online: {run.url}"
@@ -163,17 +165,16 @@ def _start(
     return run, f"{why}offline; sync with: wandb sync {parts}"
 
 
-def _has_key(settings: Any) -> bool:
+def _has_key(settings: Any, default_url: str) -> bool:
     """Whether a key is configured, found without the network: in the environment, wandb's settings files, or the netrc file."""
     if settings.api_key or settings.identity_token_file:
         return True
-    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        if path and Path(path).expanduser().is_file():
-            try:
-                return netrc.netrc(Path(path).expanduser()).authenticators(urlsplit(settings.base_url).netloc) is not None
-            except netrc.NetrcParseError:
-                return False
-    return False
+    hosts = {urlsplit(settings.base_url).netloc} | ({"api.wandb.ai"} if settings.base_url == default_url else set())
+    paths = [Path(path).expanduser() for path in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc")]
+    try:
+        return any(netrc.netrc(path).authenticators(host) for path in paths if path.is_file() for host in hosts)
+    except (netrc.NetrcParseError, OSError):
+        return False
 
 
 def rewind(loggers: Sequence[Logger], step: int) -> None:
@@ -212,8 +213,8 @@ def log_panels(
         ]
         logger.experiment.log({"val/panels": shown, "trainer/global_step": step})
 
-    for guarded in wandb_loggers(loggers):
-        guarded.attempt(send, guarded.inner)
+    for guarded, logger in _wandb(loggers):
+        guarded.attempt(send, logger)
 
 
 def log_table(
@@ -227,19 +228,19 @@ def log_table(
         logger.experiment.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
         logger.experiment.summary.update(dict(summary))
 
-    for guarded in wandb_loggers(loggers):
-        guarded.attempt(send, guarded.inner)
+    for guarded, logger in _wandb(loggers):
+        guarded.attempt(send, logger)
 
 
 def finish(loggers: Sequence[Logger]) -> None:
     """End the W&B run; waits for uploads, at most `FINISH_SECONDS`."""
-    for guarded in wandb_loggers(loggers):
-        guarded.attempt(guarded.inner.experiment.finish)
+    for guarded, logger in _wandb(loggers):
+        guarded.attempt(logger.experiment.finish)
 
 
-def wandb_loggers(loggers: Sequence[Logger]) -> list[Guarded]:
-    """Those of `loggers` that write to W&B."""
-    return [logger for logger in loggers if isinstance(logger, Guarded) and isinstance(logger.inner, WandbLogger)]
+def _wandb(loggers: Sequence[Logger]) -> list[tuple[Guarded, WandbLogger]]:
+    """Those of `loggers` that write to W&B, with their guards."""
+    return [(guarded, guarded.inner) for guarded in loggers if isinstance(guarded, Guarded) and isinstance(guarded.inner, WandbLogger)]
 
 
 def one_line(error: BaseException) -> str:

@@ -1,0 +1,78 @@
+import os
+
+import pytest
+
+from segkit.metrics_file import FolderLogger
+
+
+def text(folder):
+    return (folder / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_a_row_per_step_and_a_column_per_key(tmp_path):
+    logger = FolderLogger(tmp_path)
+    logger.log_metrics({"train/loss": 1.5}, 10)
+    assert text(tmp_path) == "step,train/loss\n10,1.5\n"
+    logger.log_metrics({"train/loss": 1.25}, 20)
+    logger.log_metrics({"val/iou/pôle, thin": float("nan")}, 20)
+    logger.log_metrics({"train/loss": 0.5}, 30)
+    assert text(tmp_path) == 'step,train/loss,"val/iou/pôle, thin"\n10,1.5,\n20,1.25,nan\n30,0.5,\n'
+
+
+def test_a_row_is_completed_in_place(tmp_path, monkeypatch):
+    logger = FolderLogger(tmp_path)
+    logger.log_metrics({"a": 1, "b": 2}, 1)
+    monkeypatch.setattr(logger, "_rewrite", lambda rows: pytest.fail("a known key needs no new file"))
+    logger.log_metrics({"a": 111}, 2)
+    logger.log_metrics({"b": 2}, 2)
+    logger.log_metrics({"a": 1}, 2)
+    assert text(tmp_path) == "step,a,b\n1,1,2\n2,1,2\n"
+
+
+def test_numbers_survive_to_the_bit(tmp_path):
+    FolderLogger(tmp_path).log_metrics({"a": 0.1 + 0.2}, 1)
+    assert float(text(tmp_path).split()[1].split(",")[1]) == 0.1 + 0.2
+
+
+@pytest.mark.parametrize(
+    ("step", "left"), [(15, "step,a\n10,1\n"), (20, "step,a\n10,1\n20,2\n"), (5, "step,a\n"), (99, "step,a\n10,1\n20,2\n30,3\n")]
+)
+def test_a_resumed_run_drops_what_came_after_its_step(tmp_path, step, left):
+    first = FolderLogger(tmp_path)
+    for i in (1, 2, 3):
+        first.log_metrics({"a": i}, 10 * i)
+    second = FolderLogger(tmp_path)
+    second.rewind(step)
+    assert text(tmp_path) == left
+    second.log_metrics({"b": 7}, step + 1)
+    kept = [f"{line},\n" for line in left.splitlines()[1:]]
+    assert text(tmp_path) == "".join(["step,a,b\n", *kept, f"{step + 1},,7\n"])
+
+
+def test_rewinding_without_a_file_makes_none(tmp_path):
+    FolderLogger(tmp_path).rewind(10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4, 6])
+def test_a_last_line_cut_short_by_a_crash_is_dropped(tmp_path, cut):
+    FolderLogger(tmp_path).log_metrics({"a": 1}, 10)
+    FolderLogger(tmp_path).log_metrics({"a": 22}, 20)
+    (tmp_path / "metrics.csv").write_text(text(tmp_path)[:-cut])
+    logger = FolderLogger(tmp_path)
+    logger.log_metrics({"a": 3}, 20)
+    logger.log_metrics({"a": 4}, 30)
+    assert text(tmp_path) == "step,a\n10,1\n20,3\n30,4\n"
+
+
+def test_a_rewrite_is_atomic(tmp_path, monkeypatch):
+    logger = FolderLogger(tmp_path)
+    logger.log_metrics({"a": 1}, 1)
+
+    def fail(*args):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        logger.log_metrics({"b": 1}, 2)
+    assert text(tmp_path) == "step,a\n1,1\n"

@@ -1,0 +1,73 @@
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from segkit.errors import SegkitError
+from segkit.runs import find_checkpoint, new_run_folder, newest_run
+
+
+def save(run, name="last.ckpt", time=0):
+    path = run / "checkpoints" / name
+    path.write_bytes(b"")
+    os.utime(path, (time, time))
+    return path
+
+
+def test_a_new_run_folder(tmp_path):
+    run = new_run_folder(tmp_path / "runs", "camvid-unet-transpose")
+    assert run.parent == tmp_path / "runs" / "camvid-unet-transpose"
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", run.name)
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "panels"}
+
+
+def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch):
+    draws = iter(["aaaaaa"] * 4 + ["bbbbbb"] * 4 + ["cccccc"] * 40)
+    monkeypatch.setattr("secrets.token_hex", lambda n: next(draws))
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: new_run_folder(tmp_path, "x"), range(3)))
+    assert len(set(runs)) == 3
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
+def test_a_name_is_one_folder(tmp_path, name):
+    with pytest.raises(SegkitError, match="name"):
+        new_run_folder(tmp_path, name)
+
+
+def test_the_newest_run_is_the_one_that_saved_last(tmp_path):
+    runs = [new_run_folder(tmp_path, name) for name in "bca"]
+    for run, time in zip(runs, (20, 30, 10), strict=True):
+        save(run, time=time)
+    unsaved = new_run_folder(tmp_path, "d")
+    save(unsaved, "best.ckpt", 99)
+    assert newest_run(tmp_path) == runs[1]
+
+
+def test_no_run_says_what_to_do(tmp_path):
+    for root in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(SegkitError, match=r"train one first: python scripts/train\.py"):
+            newest_run(root)
+
+
+def test_a_checkpoint_is_found_from_a_run_or_a_file(tmp_path):
+    run = new_run_folder(tmp_path, "x")
+    last, best = save(run), save(run, "best.ckpt")
+    assert find_checkpoint(run) == last
+    assert find_checkpoint(str(run), "best") == best
+    assert find_checkpoint(best) == best
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere", "'nowhere' does not exist"),
+        (".", r"no checkpoints/last\.ckpt in"),
+        ("https://example.org/a.ckpt", "is a URL; download it"),
+    ],
+)
+def test_no_checkpoint_is_one_line(tmp_path, monkeypatch, path, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SegkitError, match=message):
+        find_checkpoint(path)
