@@ -100,7 +100,7 @@ class DataConfig:
         _within("data.", self, 0, 0.5, "hue")
         _within("data.", self, 0, 180, "rotate")
         _within("data.", self, 16, None, "crop")
-        _within("data.", self, 64, 1024, "scenes_size")
+        _within("data.", self, 32, 1024, "scenes_size")
         self.scale = (self.scale[0], self.scale[1])
         if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
             raise SegkitError(f"--data.scale {list(self.scale)}: give two zoom factors, 0 < smallest <= largest, such as [0.75,1.5]")

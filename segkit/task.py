@@ -157,7 +157,8 @@ class SegmentationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every step's random numbers a function of (seed, step, rank), so that a resumed run draws the same."""
-        state = np.random.SeedSequence([self.hparams["seed"], batch_idx, self.global_rank]).generate_state(2)
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        state = np.random.SeedSequence([self.hparams["seed"], self.global_step, part, self.global_rank]).generate_state(2)
         torch.manual_seed(int(state[0]) << 32 | int(state[1]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

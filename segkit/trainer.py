@@ -100,6 +100,6 @@ class ValidateAtEnd(Callback):
     """Validates after the last step too, where the interval does not divide the budget."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Shortly before the last batch ends, makes it the one that the interval asks for."""
-        if batch_idx + 1 == trainer.max_steps * trainer.accumulate_grad_batches:
-            trainer.val_check_batch = batch_idx + 1
+        """In the last step, makes the last batch of the run the one that the interval asks for."""
+        if trainer.global_step + 1 == trainer.max_steps:
+            trainer.val_check_batch = trainer.max_steps * trainer.accumulate_grad_batches
