@@ -102,7 +102,7 @@ class SegmentationTask(pl.LightningModule):
             dropout=dropout,
         )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.model.to(memory_format=self.memory_format)
         self.loss = build_loss(
             loss, num_classes=len(class_names), class_weights=class_weights, label_smoothing=label_smoothing, ignore_index=ignore_index
         )
@@ -184,7 +184,7 @@ class SegmentationTask(pl.LightningModule):
             "Lower --lr, lengthen --warmup, or, in 16-mixed precision, use bf16-mixed; then look at these images"
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The optimiser, and its learning rate as a function of the optimiser step."""
         h = self.hparams
         groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")

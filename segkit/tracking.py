@@ -74,6 +74,12 @@ class Guarded(Logger):
         """Nothing: each row is saved when it is logged, and a run ends with `finish`, after its final table."""
 
 
+def first_process() -> bool:
+    """Whether this is the process that writes files, known before the processes meet (then only do a further node's learn their rank)."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
+
+
 def build_loggers(
     config: WandbConfig, run_folder: Path, run_name: str, run_config: Mapping[str, Any], tags: Sequence[str], resume: bool
 ) -> tuple[list[Logger], str]:
@@ -93,8 +99,7 @@ def build_loggers(
     Returns:
         The loggers, none on other ranks than 0, and the line.
     """
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
-    if rank != 0 or os.environ.get("NODE_RANK", "0") != "0":  # a further node's first process knows its rank only later
+    if not first_process():
         return [], ""
     folder = Guarded(FolderLogger(run_folder), "metrics.csv")
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from segkit.checkpoint import AtomicCheckpointIO
 from segkit.config import TrainerConfig
@@ -72,7 +72,7 @@ def build_trainer(
         "val_check_interval": val_every * config.accumulate,
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
-        "log_every_n_steps": config.log_every,
+        "log_every_n_steps": min(config.log_every, max_steps) if max_steps > 0 else 1,
         "logger": False,
         "plugins": [AtomicCheckpointIO()],
         "enable_checkpointing": False,

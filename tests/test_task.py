@@ -142,7 +142,10 @@ class Broken(nn.Module):
         return out
 
 
-@pytest.mark.parametrize(("where", "match"), [("loss", r"the loss is nan at step 1 on the images with index \[0, 1\]"), ("gradient", "the gradient norm is (nan|inf) at step 1")])  # fmt: skip
+@pytest.mark.parametrize(("where", "match"), [
+    ("loss", r"the loss is nan at step 1 on the images with index \[0, 1\]"),
+    ("gradient", "the gradient norm is (nan|inf) at step 1"),
+])  # fmt: skip
 def test_what_is_not_finite_stops_the_run_before_the_update(where, match):
     task = make(model=Broken(where), loss="ce")
     with pytest.raises(RunFailed, match=match) as error:
@@ -215,15 +218,17 @@ def test_the_last_step_is_validated_even_where_the_interval_does_not_divide_the_
     from segkit.trainer import ValidateAtEnd
 
     class Steps(pl.Callback):
-        seen = []
+        def __init__(self):
+            self.seen = []
 
         def on_validation_end(self, trainer, pl_module):
             self.seen.append(trainer.global_step)
 
     trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1, val_every=3), max_steps=7)
-    trainer.callbacks += [ValidateAtEnd(), Steps()]
+    steps = Steps()
+    trainer.callbacks += [ValidateAtEnd(), steps]
     trainer.fit(make(), loader(*[batch()] * 7), loader(batch()))
-    assert Steps.seen == [3, 6, 7]
+    assert steps.seen == [3, 6, 7]
 
 
 def test_checkpoint_holds_plain_values_only(tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from segkit.cli.parsing import Parser
 from segkit.config import EvalConfig, TrainConfig, TrainerConfig, from_dict
@@ -40,7 +41,7 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
             f"{checkpoint} does not say which data it was trained on; evaluate it in Python: Trainer().validate(task, loader)"
         )
     trained = from_dict(TrainConfig, task.run_config)
-    given = {"root": config.data_root, "eval_batch_size": config.batch_size, "workers": config.workers}
+    given: dict[str, Any] = {"root": config.data_root, "eval_batch_size": config.batch_size, "workers": config.workers}
     data = SegmentationDataModule(
         replace(trained.data, **{name: value for name, value in given.items() if value is not None}), trained.seed, trained.in_channels
     )

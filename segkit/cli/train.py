@@ -84,7 +84,7 @@ def plain(value: Any) -> Any:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values as `{"data.crop": ...}`: what W&B may see of the configuration, which is all of it but where things lie on this machine."""
+    """Nested values as `{"data.crop": ...}`: what W&B may see of the configuration, all of it but where things lie on this machine."""
     out: dict[str, Any] = {}
     for name, value in values.items():
         out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
@@ -129,7 +129,6 @@ def build_task(
 
 def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
-    from pytorch_lightning.utilities import rank_zero_only
     from rich.console import Console
 
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
@@ -138,13 +137,13 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.progress import Progress
     from segkit.results import gather_per_image, write_results
     from segkit.runs import find_checkpoint, new_run_folder
-    from segkit.tracking import build_loggers, finish, log_table
+    from segkit.tracking import build_loggers, finish, first_process, log_table
     from segkit.trainer import ValidateAtEnd, build_trainer, device_count
 
     checkpoint = find_checkpoint(resume) if resume else None
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
-    first = rank_zero_only.rank == 0
+    first = first_process()
     data.prepare(world, read=first)
     steps = config.trainer.max_steps
     if config.trainer.max_epochs:
@@ -160,7 +159,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     loggers, tracking = build_loggers(config.wandb, folder, name, flat(values), [operator, config.decoder, config.encoder], bool(resume))
     console = Console()
     trainer.loggers = loggers
-    trainer.callbacks += [
+    trainer.callbacks += [  # type: ignore[attr-defined]
         Checkpoints(folder / "checkpoints"),
         *([EMA(config.ema)] if config.ema else []),
         ValidateAtEnd(),

@@ -104,8 +104,6 @@ def test_what_a_run_cannot_start_with_is_one_line(make_folder):
         module(kind="folder", root=str(make_folder(val=0))).prepare()
     with pytest.raises(SegkitError, match=r"--data\.batch_size 0"):
         module(batch_size=0)
-    with pytest.raises(SegkitError, match="--seed -1"):
-        module(seed=-1)
     with pytest.raises(SegkitError, match="no split val"):
         module(scenes_val=0).eval_dataloader("val")
 
