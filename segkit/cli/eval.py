@@ -57,7 +57,7 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     trainer = build_trainer(options)
     console = Console()
     if trainer.is_global_zero:
-        console.print(header({"checkpoint": f"{checkpoint}, step {task.step}", "data": f"{data}; scored on {split}"}))
+        console.print(header({"checkpoint": f"{checkpoint}, step {task.step}", "data": f"{data}; scored on {split}"}), soft_wrap=True)
     trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
     indices, matrices = gather_per_image(task)
     if not trainer.is_global_zero:
@@ -78,4 +78,4 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         panel = draw_panels(images, masks, predictions, task.class_names, task.colors, task.ignore_index, titles)
         Image.fromarray(panel).save(folder / "panel.png")
     console.print(score_table(task.validation_scores, task.class_names))
-    console.print(f"results  {folder}")
+    console.print(f"results  {folder}", soft_wrap=True, highlight=False)
