@@ -8,7 +8,7 @@ from typing import Any
 from segkit.cli.parsing import Parser
 from segkit.config import EvalConfig, TrainConfig, TrainerConfig, from_dict
 from segkit.errors import SegkitError
-from segkit.runs import find_checkpoint, newest_run
+from segkit.runs import cannot_write, find_checkpoint, newest_run
 
 DESCRIPTION = "Evaluate a run. With no options: the last checkpoint of the newest run below runs/, on its test split."
 
@@ -53,6 +53,12 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
             f"the checkpoint knows the classes {task.class_names}, the data has {list(data.classes.names)}: give --data_root of its data"
         )
     data.prepare(config.devices, splits=(split,))
+    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
+    try:  # before the work, not after it
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     options = TrainerConfig(accelerator=config.accelerator, devices=config.devices, precision=config.precision or trained.trainer.precision)
     trainer = build_trainer(options)
     console = Console()
@@ -63,8 +69,6 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     if not trainer.is_global_zero:
         return
     assert task.validation_scores is not None
-    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
     source = data.sources[split]
     write_results(
         folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=task.step

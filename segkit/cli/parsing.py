@@ -73,7 +73,10 @@ class Parser(ArgumentParser):
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
         """Parses `args` to nested plain dictionaries, `{"upsample": ..., "data": {...}, ...}`."""
-        values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+        try:
+            values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+        except UnicodeDecodeError:
+            self.error("--config: the file is not text; give a YAML file, such as the config.yaml of a run")
         values.pop("config", None)
         return values
 

@@ -134,6 +134,11 @@ def test_a_saved_configuration_can_be_fed_back(tmp_path):
     assert read("--config", str(tmp_path / "config.yaml")) == config
 
 
+def test_a_file_that_is_not_text_is_one_line(capsys, tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(bytes(range(256)))
+    assert "the file is not text" in refused(capsys, "--config", str(tmp_path / "a.ckpt"))
+
+
 def test_a_group_that_is_no_group_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text("data: 3")
     with pytest.raises(SegkitError, match="data: 3 in the configuration; give its options"):
