@@ -231,9 +231,10 @@ class PanelCallback(Callback):
         """Keep what is still wanted of `batch`, and of the `prediction` [B, H, W] in `outputs`."""
         if not trainer.is_global_zero:
             return
+        from segkit.panels import viewable
+
         for i in range(min(len(batch["image"]), self.count - len(self.shown))):
-            image = batch["image"][i].permute(1, 2, 0).cpu().numpy()
-            image = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+            image = viewable(batch["image"][i].permute(1, 2, 0).cpu().numpy())
             self.shown.append(
                 (image, batch["mask"][i].cpu().numpy(), outputs["prediction"][i].cpu().numpy(), f"image {int(batch['index'][i])}")
             )

@@ -30,7 +30,7 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
 
     from segkit.console import header, score_table
     from segkit.data.module import SegmentationDataModule
-    from segkit.panels import draw_panels
+    from segkit.panels import draw_panels, viewable
     from segkit.results import gather_per_image, worst_and_best, write_results
     from segkit.task import SegmentationTask
     from segkit.trainer import build_trainer
@@ -42,9 +42,10 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         )
     trained = from_dict(TrainConfig, task.run_config)
     given: dict[str, Any] = {"root": config.data_root, "eval_batch_size": config.batch_size, "workers": config.workers}
-    data = SegmentationDataModule(
-        replace(trained.data, **{name: value for name, value in given.items() if value is not None}), trained.seed, trained.in_channels
-    )
+    wanted = replace(trained.data, **{name: value for name, value in given.items() if value is not None})
+    if wanted.root is not None and not Path(wanted.root).expanduser().is_dir():
+        raise SegkitError(f"the data is not in {wanted.root!r}; say where it is with --data_root")
+    data = SegmentationDataModule(wanted, trained.seed, trained.in_channels)
     split = config.split or ("test" if "test" in data.sources else "val")
     if split not in data.sources:
         raise SegkitError(f"--split {split}: the data has {', '.join(data.sources)} only")
@@ -79,7 +80,9 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         pairs = [source.read(int(indices[i])) for i in chosen]
         predictions = [task.predict(image) for image, _ in pairs]
         images, masks = zip(*pairs, strict=True)
-        panel = draw_panels(images, masks, predictions, task.class_names, task.colors, task.ignore_index, titles)
+        panel = draw_panels(
+            [viewable(image) for image in images], masks, predictions, task.class_names, task.colors, task.ignore_index, titles
+        )
         Image.fromarray(panel).save(folder / "panel.png")
     console.print(score_table(task.validation_scores, task.class_names))
     console.print(f"results  {folder}", soft_wrap=True, highlight=False)

@@ -142,6 +142,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.trainer import ValidateAtEnd, build_trainer, device_count
 
     checkpoint = find_checkpoint(resume) if resume else None
+    if config.data.root is not None:  # evaluation and resumption find the data from any folder
+        config.data.root = str(Path(config.data.root).expanduser().resolve())
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
     first = first_process()

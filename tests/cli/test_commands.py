@@ -107,6 +107,40 @@ def test_evaluation_says_what_is_missing(folder):
     assert {p.name for p in Path("here").iterdir()} == {"metrics.json", "per_image.npz"}
 
 
+def test_grey_images_of_several_sizes_from_files_and_evaluation_in_another_folder(folder, monkeypatch, caplog):
+    rng = np.random.default_rng(0)
+    data = folder / "data"
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (data / kind / split).mkdir(parents=True)
+        for i, size in enumerate([(97, 131), (40, 50), (97, 131)]):
+            Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(data / f"images/{split}/{i}.png")
+            Image.fromarray(rng.integers(0, 3, size, np.uint8)).save(data / f"masks/{split}/{i}.png")
+    (data / "classes.txt").write_text("0 a\n1 b\n2 c\n")
+    words = [
+        "--data.kind",
+        "folder",
+        "--data.root",
+        "data",
+        "--in_channels",
+        "1",
+        "--trainer.max_steps",
+        "1",
+        "--data.eval_batch_size",
+        "4",
+    ]
+    run = train(*words, "--wandb.mode", "offline").resolve()
+    assert "do not match" not in caplog.text  # W&B's, on images of several sizes
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    evaluation.main([str(run), "--images", "2"])
+    assert (run / "eval/test-last/panel.png").is_file()
+    data.rename(folder / "moved")
+    with pytest.raises(SegkitError, match="the data is not in .*data'; say where it is with --data_root"):
+        evaluation.main([str(run)])
+    evaluation.main([str(run), "--data_root", "../moved"])
+
+
 def test_the_saved_configuration_starts_the_same_run(folder):
     run = train("--trainer.max_steps", "2", "--upsample", "[nearest,transpose]", "--dropout", "0.5")
     training.main(["--config", str(run / "config.yaml")])
