@@ -135,6 +135,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, StopSignals, Throughput
     from segkit.console import header
     from segkit.data.module import SegmentationDataModule
+    from segkit.optim import learning_rate_factor
     from segkit.progress import Progress
     from segkit.results import gather_per_image, write_results
     from segkit.runs import find_checkpoint, new_run_folder
@@ -151,6 +152,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     steps = config.trainer.max_steps
     if config.trainer.max_epochs:
         steps = config.trainer.max_epochs * data.steps_per_epoch(world, config.trainer.accumulate)
+    # the rule of the schedule, before anything is built or made
+    learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights))
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"

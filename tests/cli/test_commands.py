@@ -141,6 +141,12 @@ def test_grey_images_of_several_sizes_from_files_and_evaluation_in_another_folde
     evaluation.main([str(run), "--data_root", "../moved"])
 
 
+def test_a_mistake_in_the_schedule_leaves_no_run_behind(folder):
+    with pytest.raises(SegkitError, match="--warmup leaves 2 of 2 steps to the rise"):
+        train("--trainer.max_steps", "2", "--warmup", "0.99")
+    assert not (folder / "runs").exists()
+
+
 def test_the_saved_configuration_starts_the_same_run(folder):
     run = train("--trainer.max_steps", "2", "--upsample", "[nearest,transpose]", "--dropout", "0.5")
     training.main(["--config", str(run / "config.yaml")])
