@@ -237,7 +237,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _within("", self, 1, None, "in_channels")
-        _within("", self, 0, None, "seed", "weight_decay", "encoder_lr")
+        _within("", self, 0, 2**63 - 1, "seed")  # what torch takes
+        _within("", self, 0, None, "weight_decay", "encoder_lr")
         _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema", "warmup")
         if not self.lr > 0:
             raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")

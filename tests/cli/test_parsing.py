@@ -110,6 +110,7 @@ def test_mistakes_in_a_file_too_and_no_class_is_ever_built_from_one(capsys, tmp_
     (["--trainer.max_steps", "0"], "--trainer.max_steps 0: give 1 or more"),
     (["--decoder_channels", "[]"], "give one width of at least 1 per stage"),
     (["--class_weights", "balanced"], "--class_weights balanced: give none, median_frequency"),
+    (["--seed", str(2**63)], f"--seed {2**63}: give a number from 0"),
     (["--wandb.panels", "-1"], "--wandb.panels -1: give 0 or more"),
     (["--data.std", "[0.2,0,0.2]"], "--data.std [0.2, 0.0, 0.2]: give one deviation above 0"),
     (["--dropout", "1"], "--dropout 1.0: give a number from 0"),
