@@ -165,7 +165,9 @@ class SegmentationTask(pl.LightningModule):
         """The loss of one batch."""
         loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
         if not torch.isfinite(loss.detach()):
-            raise RunFailed(self._diverged(f"the loss is {loss.item()}", f" on the images with index {batch['index'].tolist()}"))
+            if self.trainer.world_size == 1 or self.trainer.precision == "16-mixed":
+                raise RunFailed(self._diverged(f"the loss is {loss.item()}", f" on the images with index {batch['index'].tolist()}"))
+            loss = loss * math.nan  # through the gradients every process learns of it, and all stop together, below
         self.log("train/loss", loss.detach())
         return loss
 
@@ -198,10 +200,17 @@ class SegmentationTask(pl.LightningModule):
 
     # validation
 
+    def on_validation_start(self) -> None:
+        """Several processes agree on the running statistics of the norms, which they keep apart while training."""
+        self._share_statistics()
+
     def on_validation_epoch_start(self) -> None:
-        """Starts new counts; several processes agree on the running statistics of the norms, which they keep apart while training."""
+        """Starts new counts; where `EMA` has put the averaged weights in place by now, the processes agree on their statistics too."""
         self._indices, self._matrices = [], []
         self._val_loss = torch.zeros(2, dtype=torch.float64)
+        self._share_statistics()
+
+    def _share_statistics(self) -> None:
         if dist.is_available() and dist.is_initialized():
             for buffer in self.model.buffers():
                 if buffer.is_floating_point():

@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]
 
-from segkit.errors import RunFailed, SegkitError
+from segkit.errors import RunFailed, RunStopped, SegkitError
 
 FILES = ("--config", "--resume")  # what gives many options at once is read first, so that single flags have the last word
 
@@ -73,7 +73,10 @@ class Parser(ArgumentParser):
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
         """Parses `args` to nested plain dictionaries, `{"upsample": ..., "data": {...}, ...}`."""
-        values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+        try:
+            values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+        except UnicodeDecodeError:
+            self.error("--config: the file is not text; give a YAML file, such as the config.yaml of a run")
         values.pop("config", None)
         return values
 
@@ -113,7 +116,7 @@ class Parser(ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a command and turns a user's mistake into one line and exit code 2, a run that cannot go on into one line and exit code 1."""
+    """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
     os.environ.pop(
         "PYTHONDONTWRITEBYTECODE", None
     )  # inherited by the processes that a run starts: without cached bytecode they start twice as slowly
@@ -123,10 +126,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(error, 2))
     except RunFailed as error:
         sys.exit(_complain(error, 1))
+    except RunStopped as stopped:
+        sys.exit(_complain(stopped, 128 + stopped.signal_number))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {error}\n")
+    if str(error):  # of several processes that are stopped, one says so
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
     return code
