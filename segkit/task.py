@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from segkit.checkpoint import load_checkpoint
@@ -250,5 +251,15 @@ class SegmentationTask(pl.LightningModule):
         return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, with which `eval.py` needs no other flag."""
+        """Adds the configuration, with which `eval.py` needs no other flag, and the number of processes that share each batch."""
         checkpoint["config"] = self.run_config
+        checkpoint["processes"] = self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on with another number of processes: the batches would be others."""
+        processes = checkpoint.get("processes", 1)
+        if self.trainer.state.fn == TrainerFn.FITTING and processes != self.trainer.world_size:
+            raise SegkitError(
+                f"the run was trained by {processes} processes; with {self.trainer.world_size} its batches would change: "
+                f"give --trainer.devices and --trainer.num_nodes that make {processes}"
+            )

@@ -4,7 +4,6 @@ Imports neither torch nor Lightning, so that `--help` and every typing error ans
 """
 
 import difflib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,16 @@ def choices(kind: Any) -> tuple[str, ...]:
     if get_origin(kind) is Literal:
         return get_args(kind)
     return tuple(dict.fromkeys(name for part in get_args(kind) for name in choices(part)))
+
+
+def given(words: Sequence[str], name: str) -> str | None:
+    """The value that a command line gives an option, before it is parsed: `--name value` or `--name=value`."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return None
 
 
 class Parser(ArgumentParser):
@@ -117,9 +126,6 @@ class Parser(ArgumentParser):
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
-    os.environ.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # inherited by the processes that a run starts: without cached bytecode they start twice as slowly
     try:
         main(sys.argv[1:])
     except SegkitError as error:

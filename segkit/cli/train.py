@@ -1,6 +1,5 @@
 """`train.py`: trains a network and leaves a run folder."""
 
-import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from segkit.cli.parsing import Parser
+from segkit.cli.parsing import Parser, given
 from segkit.config import TrainConfig, from_dict
 from segkit.errors import SegkitError
 
@@ -36,14 +35,7 @@ def main(args: Sequence[str]) -> None:
     parser = Parser(TrainConfig, DESCRIPTION)
     parser.add_argument("--resume", metavar="RUN", help="run folder to go on with, exactly where it stopped and in the same W&B run")
     words = parser.arrange(args)
-    resume = next(
-        (
-            b if a == "--resume" else a.split("=", 1)[1]
-            for a, b in itertools.zip_longest(words, words[1:])
-            if str(a).split("=")[0] == "--resume"
-        ),
-        None,
-    )
+    resume = given(words, "--resume")
     saved = {}
     if resume and "--help" not in words:
         saved = read_config(Path(resume))
@@ -133,8 +125,9 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from rich.console import Console
 
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, StopSignals, Throughput
-    from segkit.console import header
+    from segkit.console import header, score_table
     from segkit.data.module import SegmentationDataModule
+    from segkit.models.fingerprint import initial_hash
     from segkit.optim import learning_rate_factor
     from segkit.progress import Progress
     from segkit.results import gather_per_image, write_results
@@ -152,17 +145,20 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     steps = config.trainer.max_steps
     if config.trainer.max_epochs:
         steps = config.trainer.max_epochs * data.steps_per_epoch(world, config.trainer.accumulate)
+    config.trainer.val_every = config.trainer.val_every or max(steps // 10, 1)  # a resumed run with a larger budget keeps its interval
     # the rule of the schedule, before anything is built or made
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights))
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
+    init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     folder = resume or (new_run_folder(config.runs, name) if first else Path(config.runs) / name)
-    values = plain(asdict(config))
+    values, start = plain(asdict(config)), initial_hash(task.model)[:12]
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    loggers, tracking = build_loggers(config.wandb, folder, name, flat(values), [operator, config.decoder, config.encoder], bool(resume))
+    tags = [operator, config.decoder, config.encoder]
+    loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start}, tags, bool(resume))
     console = Console()
     trainer.loggers = loggers
     trainer.callbacks += [  # type: ignore[attr-defined]
@@ -178,9 +174,9 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(
             header(
                 {
-                    "operator": operator,
+                    "operator": f"{operator}, initialised {init}",
                     "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
-                    "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}",
+                    "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start}",
                     "data": str(data),
                     "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
                     "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
@@ -206,5 +202,6 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
             loggers, "val/table", ["class", "IoU"], rows, {"miou": task.validation_scores.miou, "accuracy": task.validation_scores.accuracy}
         )
         finish(loggers)
+        console.print(score_table(task.validation_scores, task.class_names, f"validation after {trainer.global_step} steps"))
         script = Path(sys.argv[0]).with_name("eval.py")
         console.print(f"run folder  {folder}\nnext        python {script} {folder}", soft_wrap=True, highlight=False)

@@ -368,7 +368,7 @@ def test_two_processes_train_and_leave_one_run(folder):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 x cpu" in done.stdout
-    assert done.stdout.count("validation at step 2") == 1
+    assert done.stdout.count("validation after 2 steps") == 1
     assert done.stdout.count(f"python {ROOT / 'scripts/eval.py'} runs/") == 1
     assert len(list((folder / "runs").glob("*/*"))) == 1
     matrices = np.load(newest_run("runs") / "per_image.npz")["matrix"]
