@@ -13,20 +13,16 @@ from segkit.config import TrainConfig, from_dict
 from segkit.errors import SegkitError
 
 if TYPE_CHECKING:
+    from pytorch_lightning.loggers import Logger
+    from rich.console import Console
+
+    from segkit.data.module import SegmentationDataModule
     from segkit.task import SegmentationTask
 
 DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
-CHANGEABLE = {
-    "runs",
-    "compile",
-    "wandb.mode",
-    "wandb.entity",
-    "wandb.project",
-    "data.workers",
-    "data.check",
-    "data.root",
-    "data.eval_batch_size",
-}
+# what a resumed run may change: where it runs and how long, never what it computes
+CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
+CHANGEABLE |= {f"data.{name}" for name in ("root", "workers", "check", "eval_batch_size")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "log_every")}
 
 
@@ -125,14 +121,14 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from rich.console import Console
 
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, StopSignals, Throughput
-    from segkit.console import header, score_table
+    from segkit.console import header
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
     from segkit.optim import learning_rate_factor
     from segkit.progress import Progress
-    from segkit.results import gather_per_image, write_results
+    from segkit.results import gather_per_image
     from segkit.runs import find_checkpoint, new_run_folder
-    from segkit.tracking import build_loggers, finish, first_process, log_table
+    from segkit.tracking import build_loggers, first_process
     from segkit.trainer import ValidateAtEnd, build_trainer, device_count
 
     checkpoint = find_checkpoint(resume) if resume else None
@@ -171,21 +167,17 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         Throughput(),
     ]
     if first:
-        console.print(
-            header(
-                {
-                    "operator": f"{operator}, initialised {init}",
-                    "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
-                    "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start}",
-                    "data": str(data),
-                    "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
-                    "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
-                    "run folder": str(folder),
-                    "W&B": tracking,
-                }
-            ),
-            soft_wrap=True,
-        )
+        rows = {
+            "operator": f"{operator}, initialised {init}",
+            "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
+            "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start}",
+            "data": str(data),
+            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
+            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
+            "run folder": str(folder),
+            "W&B": tracking,
+        }
+        console.print(header(rows), soft_wrap=True)
     if config.compile:
         task.model.compile()
     trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
@@ -193,15 +185,31 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
         console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
         return
-    per_image = gather_per_image(task)
+    per_image = gather_per_image(task)  # every process takes part
     if trainer.is_global_zero:
-        names = [data.sources["val"].name(int(i)) for i in per_image[0]]
-        results = write_results(folder, task, names, per_image, split="val", step=trainer.global_step)
-        rows = [[name, "" if iou is None else iou] for name, iou in results["iou"].items()]
-        log_table(
-            loggers, "val/table", ["class", "IoU"], rows, {"miou": task.validation_scores.miou, "accuracy": task.validation_scores.accuracy}
-        )
-        finish(loggers)
-        console.print(score_table(task.validation_scores, task.class_names, f"validation after {trainer.global_step} steps"))
-        script = Path(sys.argv[0]).with_name("eval.py")
-        console.print(f"run folder  {folder}\nnext        python {script} {folder}", soft_wrap=True, highlight=False)
+        report(console, folder, task, per_image, data, loggers, trainer.global_step)
+
+
+def report(
+    console: "Console",
+    folder: Path,
+    task: "SegmentationTask",
+    per_image: Any,
+    data: "SegmentationDataModule",
+    loggers: Sequence["Logger"],
+    step: int,
+) -> None:
+    """Leaves the result of the last validation in the run folder and in W&B, and prints it with the next command."""
+    from segkit.console import score_table
+    from segkit.results import write_results
+    from segkit.tracking import finish, log_table
+
+    names = [data.sources["val"].name(int(i)) for i in per_image[0]]
+    results = write_results(folder, task, names, per_image, split="val", step=step)
+    table = [[name, "" if iou is None else iou] for name, iou in results["iou"].items()]
+    log_table(loggers, "val/table", ["class", "IoU"], table, {name: results[name] for name in ("miou", "accuracy", "mean_dice")})
+    finish(loggers)
+    assert task.validation_scores is not None
+    console.print(score_table(task.validation_scores, task.class_names, f"validation after {step} steps"))
+    script = Path(sys.argv[0]).with_name("eval.py")
+    console.print(f"run folder  {folder}\nnext        python {script} {folder}", soft_wrap=True, highlight=False)
