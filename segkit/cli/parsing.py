@@ -4,6 +4,7 @@ Imports neither torch nor Lightning, so that `--help` and every typing error ans
 """
 
 import difflib
+import itertools
 import os
 import re
 import sys
@@ -37,6 +38,11 @@ def choices(kind: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in get_args(kind) for name in choices(part)))
 
 
+def takes_several(kind: Any) -> bool:
+    """Whether a type admits a list."""
+    return get_origin(kind) in (list, tuple) or any(takes_several(part) for part in get_args(kind))
+
+
 class Parser(ArgumentParser):
     """A parser whose errors are one line that names the value, the rule and the nearest valid choice; exit code 2.
 
@@ -55,7 +61,7 @@ class Parser(ArgumentParser):
         self.add_class_arguments(config, None)
 
     def arrange(self, args: Sequence[str]) -> list[str]:
-        """Moves files to the front and completes flags: `--compile` is `--compile=true`."""
+        """Moves files to the front, completes flags (`--compile` is `--compile=true`) and gathers lists (`--upsample a b`: `[a,b]`)."""
         first: list[str] = []
         rest: list[str] = []
         words = iter(args)
@@ -66,9 +72,12 @@ class Parser(ArgumentParser):
             else:
                 rest.append(word)
         for i, word in enumerate(rest):
-            following = rest[i + 1].lower() if i + 1 < len(rest) else ""
-            if self._kinds.get(word.removeprefix("--")) is bool and following not in ("true", "false"):
+            kind = self._kinds.get(word.removeprefix("--"))
+            following = list(itertools.takewhile(lambda w: not w.startswith("--"), rest[i + 1 :]))
+            if kind is bool and (not following or following[0].lower() not in ("true", "false")):
                 rest[i] = f"{word}=true"
+            elif takes_several(kind) and (len(following) > 1 or (get_origin(kind) is list and following and following[0][0] not in "[{")):
+                rest[i + 1 : i + 1 + len(following)] = [f"[{','.join(following)}]"]
         return first + rest
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
