@@ -1,11 +1,12 @@
 """What happens around the training steps: averaged weights, checkpoints, prediction panels, throughput.
 
-Their order in the Trainer is EMA, Checkpoints, PanelCallback, Throughput, Progress: a checkpoint holds the newest average, and the clock of
-Throughput leaves out the drawing and saving that belong to a validation.
+Their order in the Trainer is EMA, Checkpoints, StopSignals, PanelCallback, Progress, Throughput: a checkpoint holds the newest average,
+and the clock of Throughput, last of all, leaves out the drawing and saving that belong to a validation.
 Shape legend: B batch, C channels, H W rows and columns.
 """
 
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from segkit import tracking
+from segkit.errors import RunStopped
 
 
 class EMA(Callback):
@@ -157,6 +159,56 @@ class Checkpoints(Callback):
         tracking.rewind(trainer.loggers, step)
 
 
+class StopSignals(Callback):
+    """Ends the run at SIGTERM (a scheduler that takes the machine back) or SIGINT (Ctrl-C) between two steps, with `last.ckpt` saved.
+
+    Lightning leaves with exit code 0 or 1 and saves nothing. The handler only takes a note; the processes compare theirs where a step
+    begins, several of them only after each `log_every_n_steps` steps, since it waits for the device. A second Ctrl-C ends the run at once.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.received = 0  # the signal's number
+        self.step = -1
+        self.before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over, from Lightning too, which restores its own at the end."""
+        self.step = trainer.global_step
+        try:
+            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # not in the main thread, where signals never arrive
+            self.before = {}
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.received = self.received or number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save and leave, on all processes at the same step."""
+        if trainer.global_step == self.step:  # a step that has begun is finished, or its batches would count twice in running statistics
+            return
+        self.step = trainer.global_step
+        number = self.received
+        if trainer.world_size > 1:
+            if self.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+                return
+            number = int(trainer.strategy.reduce(torch.tensor(number, device=pl_module.device), reduce_op="max"))
+        if number:
+            trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
+            line = f"stopped by {signal.Signals(number).name} at step {self.step}; go on with --resume {self.folder}"
+            raise RunStopped(line if trainer.is_global_zero else "", number)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+
 class PanelCallback(Callback):
     """Draws the first validation images of rank 0 with truth and prediction into `panels/step_000200.png`, and shows them in W&B.
 
@@ -179,9 +231,10 @@ class PanelCallback(Callback):
         """Keep what is still wanted of `batch`, and of the `prediction` [B, H, W] in `outputs`."""
         if not trainer.is_global_zero:
             return
+        from segkit.panels import viewable
+
         for i in range(min(len(batch["image"]), self.count - len(self.shown))):
-            image = batch["image"][i].permute(1, 2, 0).cpu().numpy()
-            image = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+            image = viewable(batch["image"][i].permute(1, 2, 0).cpu().numpy())
             self.shown.append(
                 (image, batch["mask"][i].cpu().numpy(), outputs["prediction"][i].cpu().numpy(), f"image {int(batch['index'][i])}")
             )

@@ -101,6 +101,8 @@ class DataConfig:
         _within("data.", self, 0, 180, "rotate")
         _within("data.", self, 16, None, "crop")
         _within("data.", self, 32, 1024, "scenes_size")
+        if self.std is not None and not (self.std and min(self.std) > 0):
+            raise SegkitError(f"--data.std {self.std}: give one deviation above 0 per channel, such as [0.229,0.224,0.225]")
         self.scale = (self.scale[0], self.scale[1])
         if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
             raise SegkitError(f"--data.scale {list(self.scale)}: give two zoom factors, 0 < smallest <= largest, such as [0.75,1.5]")
@@ -162,6 +164,9 @@ class WandbConfig:
     group: str | None = None
     tags: list[str] = field(default_factory=list)
     panels: int = 4
+
+    def __post_init__(self) -> None:
+        _within("wandb.", self, 0, None, "panels")
 
 
 @dataclass(kw_only=True)
@@ -232,7 +237,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _within("", self, 1, None, "in_channels")
-        _within("", self, 0, None, "seed", "weight_decay", "encoder_lr")
+        _within("", self, 0, 2**63 - 1, "seed")  # what torch takes
+        _within("", self, 0, None, "weight_decay", "encoder_lr")
         _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema", "warmup")
         if not self.lr > 0:
             raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")

@@ -57,11 +57,7 @@ def _iou(iou: float) -> Text:
     return Text("absent", style="dim") if math.isnan(iou) else Text(f"{iou:.4f}")
 
 
-def header(rows: Mapping[str, str]) -> Table:
-    """Names and values in two columns, without a frame."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(Text(name), Text(value))
-    return table
+def header(rows: Mapping[str, str]) -> Text:
+    """Names and values in two columns; print it with `soft_wrap=True`, so that a long path or command stays one that can be copied."""
+    width = max(map(len, rows))
+    return Text("\n").join(Text.assemble((f"{name:{width}}", "dim"), f"  {value}") for name, value in rows.items())

@@ -28,5 +28,13 @@ def unknown(kind: str, name: object, choices: Iterable[str], most: int = 12) -> 
     return SegkitError(f"unknown {kind} {name!r}{hint}{known}")
 
 
+class RunStopped(RuntimeError):
+    """A run that a signal stopped and that has saved all it needs to go on; one line, exit code 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 class RunFailed(RuntimeError):
     """A run that cannot go on though its input was right, such as a diverged training; one line, exit code 1."""

@@ -105,7 +105,7 @@ def learning_rate_factor(schedule: str, warmup: int, total_steps: int) -> Callab
         raise SegkitError(f"a training of {total_steps} steps does nothing; --trainer.max_steps must be >= 1")
     if not 0 <= warmup < total_steps:
         raise SegkitError(
-            f"--warmup {warmup} must be >= 0 and less than the {total_steps} steps of the training; lower it or train for longer"
+            f"--warmup leaves {warmup} of {total_steps} steps to the rise; it must be 0 or more and less than all: lower it or train longer"
         )
     if schedule == "onecycle":
         return _one_cycle(warmup, total_steps)

@@ -14,6 +14,11 @@ INK, PALE, PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
 WRONG = (214, 39, 40)
 
 
+def viewable(image: np.ndarray) -> np.ndarray:
+    """An image uint8 [H, W, C] of any number of channels as [H, W, 3]: the first three of more, grey from the first of fewer."""
+    return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+
+
 def draw_panels(
     images: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],

@@ -60,11 +60,12 @@ class Progress(Callback):
             self.bar.update(self.bar.task_ids[0], description="validate")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the scores."""
+        """Print the scores; those of the last step are the result, which the command prints itself."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not trainer.is_global_zero:
             return
         task: Any = pl_module
-        self.console.print(score_table(task.validation_scores, task.class_names, f"validation at step {trainer.global_step}"))
+        if trainer.global_step < trainer.max_steps:
+            self.console.print(score_table(task.validation_scores, task.class_names, f"validation at step {trainer.global_step}"))
         if self.bar:
             self.bar.update(self.bar.task_ids[0], description="train", values=self._values(trainer))
 

@@ -14,7 +14,7 @@ def new_run_folder(root: str | Path, name: str) -> Path:
     The run id is the time in UTC to the second and six random characters, so that runs sort by time and two that start together differ.
 
     Raises:
-        SegkitError: `name` is not one plain folder name.
+        SegkitError: `name` is not one plain folder name, or the folder cannot be made.
     """
     if name in ("", "..") or Path(name).name != name:
         raise SegkitError(f"name {name!r} is a path; a run's name is the name of one folder, without / or ..")
@@ -24,9 +24,16 @@ def new_run_folder(root: str | Path, name: str) -> Path:
             folder.mkdir(parents=True)  # fails where it exists: this is what makes the id ours alone
         except FileExistsError:
             continue
+        except OSError as error:
+            raise cannot_write(folder, error) from None
         (folder / "checkpoints").mkdir()
         (folder / "panels").mkdir()
         return folder
+
+
+def cannot_write(folder: Path, error: OSError) -> SegkitError:
+    """The error for a folder of results that cannot be made."""
+    return SegkitError(f"cannot make the folder {str(folder)!r} ({error.strerror}); choose a place that you may write to")
 
 
 def newest_run(root: str | Path) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from segkit.checkpoint import load_checkpoint
@@ -165,7 +166,9 @@ class SegmentationTask(pl.LightningModule):
         """The loss of one batch."""
         loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
         if not torch.isfinite(loss.detach()):
-            raise RunFailed(self._diverged(f"the loss is {loss.item()}", f" on the images with index {batch['index'].tolist()}"))
+            if self.trainer.world_size == 1 or self.trainer.precision == "16-mixed":
+                raise RunFailed(self._diverged(f"the loss is {loss.item()}", f" on the images with index {batch['index'].tolist()}"))
+            loss = loss * math.nan  # through the gradients every process learns of it, and all stop together, below
         self.log("train/loss", loss.detach())
         return loss
 
@@ -198,10 +201,17 @@ class SegmentationTask(pl.LightningModule):
 
     # validation
 
+    def on_validation_start(self) -> None:
+        """Several processes agree on the running statistics of the norms, which they keep apart while training."""
+        self._share_statistics()
+
     def on_validation_epoch_start(self) -> None:
-        """Starts new counts; several processes agree on the running statistics of the norms, which they keep apart while training."""
+        """Starts new counts; where `EMA` has put the averaged weights in place by now, the processes agree on their statistics too."""
         self._indices, self._matrices = [], []
         self._val_loss = torch.zeros(2, dtype=torch.float64)
+        self._share_statistics()
+
+    def _share_statistics(self) -> None:
         if dist.is_available() and dist.is_initialized():
             for buffer in self.model.buffers():
                 if buffer.is_floating_point():
@@ -241,5 +251,15 @@ class SegmentationTask(pl.LightningModule):
         return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, with which `eval.py` needs no other flag."""
+        """Adds the configuration, with which `eval.py` needs no other flag, and the number of processes that share each batch."""
         checkpoint["config"] = self.run_config
+        checkpoint["processes"] = self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on with another number of processes: the batches would be others."""
+        processes = checkpoint.get("processes", 1)
+        if self.trainer.state.fn == TrainerFn.FITTING and processes != self.trainer.world_size:
+            raise SegkitError(
+                f"the run was trained by {processes} processes; with {self.trainer.world_size} its batches would change: "
+                f"give --trainer.devices and --trainer.num_nodes that make {processes}"
+            )

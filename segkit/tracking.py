@@ -199,19 +199,26 @@ def log_panels(
     ignore_index: int,
     titles: Sequence[str],
 ) -> None:
-    """Show images [H, W, C] with their masks and predictions [H, W], all uint8, in W&B, where classes are switched on and off by name."""
+    """Show images [H, W, C] with their masks and predictions [H, W], all uint8, in W&B, where classes are switched on and off by name.
+
+    W&B shows images side by side only where they have one size: smaller ones get a margin that is ignored.
+    """
     labels = {**dict(enumerate(class_names)), ignore_index: "ignored"}
+
+    def padded(array: np.ndarray, value: int) -> np.ndarray:
+        margin = [(0, max(mask.shape[axis] for mask in masks) - array.shape[axis]) for axis in (0, 1)]
+        return np.pad(array, [*margin, (0, 0)][: array.ndim], constant_values=value)
 
     def send(logger: WandbLogger) -> None:
         import wandb
 
         shown = [
             wandb.Image(
-                image,
+                padded(image, 0),
                 caption=title,
                 masks={
-                    "prediction": {"mask_data": prediction, "class_labels": labels},
-                    "truth": {"mask_data": mask, "class_labels": labels},
+                    "prediction": {"mask_data": padded(prediction, ignore_index), "class_labels": labels},
+                    "truth": {"mask_data": padded(mask, ignore_index), "class_labels": labels},
                 },
             )
             for image, mask, prediction, title in zip(images, masks, predictions, titles, strict=True)

@@ -33,7 +33,10 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
         ".*GPU available but not used.*",
+        ".*`broadcast_buffers` is deprecated.*",  # its successor is newer than the oldest torch that segkit takes
+        ".*sync_dist=True.*",  # the scores come from counts that are summed over the processes already
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message)
@@ -57,7 +60,6 @@ def build_trainer(
     """
     quiet_lightning()
     world = device_count(config.devices, config.accelerator) * config.num_nodes
-    val_every = config.val_every or max(max_steps // 10, 1)
     arguments: dict[str, Any] = {
         "accelerator": config.accelerator,
         "devices": config.devices,
@@ -69,7 +71,7 @@ def build_trainer(
         "max_epochs": -1,
         "accumulate_grad_batches": config.accumulate,
         "gradient_clip_val": config.clip or None,
-        "val_check_interval": val_every * config.accumulate,
+        "val_check_interval": (config.val_every or 1) * config.accumulate,
         "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": min(config.log_every, max_steps) if max_steps > 0 else 1,

@@ -48,4 +48,11 @@ def test_names_are_not_markup():
 
 
 def test_the_header_aligns_names_and_values():
-    assert shown(header({"operator": "transpose", "run": "a"})).splitlines() == ["operator  transpose", "run       a        "]
+    assert shown(header({"operator": "transpose", "run": "a"})).splitlines() == ["operator  transpose", "run       a"]
+
+
+def test_a_path_in_the_header_is_never_broken():
+    path = "runs/" + "x" * 200
+    console = Console(file=io.StringIO(), width=40)
+    console.print(header({"run folder": path}), soft_wrap=True)
+    assert path in console.file.getvalue()

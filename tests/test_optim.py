@@ -156,8 +156,8 @@ def test_wrong_optimizers():
     ("arguments", "message"),
     [
         (("polly", 0, 10), "unknown schedule 'polly'; did you mean 'poly'"),
-        (("poly", 10, 10), "--warmup 10 must be >= 0 and less than the 10 steps"),
-        (("onecycle", -1, 10), "--warmup -1 must be >= 0"),
+        (("poly", 10, 10), "--warmup leaves 10 of 10 steps to the rise; it must be 0 or more and less than all"),
+        (("onecycle", -1, 10), "--warmup leaves -1 of 10 steps to the rise; it must be 0 or more and less than all"),
         (("poly", 0, 0), "a training of 0 steps does nothing; --trainer.max_steps must be >= 1"),
     ],
 )

@@ -71,3 +71,10 @@ def test_no_checkpoint_is_one_line(tmp_path, monkeypatch, path, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SegkitError, match=message):
         find_checkpoint(path)
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SegkitError, match="cannot make the folder .*choose a place") as error:
+        new_run_folder(tmp_path / "file", "a")
+    assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ from typing import Any
 from segkit.cli.parsing import Parser
 from segkit.config import EvalConfig, TrainConfig, TrainerConfig, from_dict
 from segkit.errors import SegkitError
-from segkit.runs import find_checkpoint, newest_run
+from segkit.runs import cannot_write, find_checkpoint, newest_run
 
 DESCRIPTION = "Evaluate a run. With no options: the last checkpoint of the newest run below runs/, on its test split."
 
@@ -30,7 +30,7 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
 
     from segkit.console import header, score_table
     from segkit.data.module import SegmentationDataModule
-    from segkit.panels import draw_panels
+    from segkit.panels import draw_panels, viewable
     from segkit.results import gather_per_image, worst_and_best, write_results
     from segkit.task import SegmentationTask
     from segkit.trainer import build_trainer
@@ -42,9 +42,10 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         )
     trained = from_dict(TrainConfig, task.run_config)
     given: dict[str, Any] = {"root": config.data_root, "eval_batch_size": config.batch_size, "workers": config.workers}
-    data = SegmentationDataModule(
-        replace(trained.data, **{name: value for name, value in given.items() if value is not None}), trained.seed, trained.in_channels
-    )
+    wanted = replace(trained.data, **{name: value for name, value in given.items() if value is not None})
+    if wanted.root is not None and not Path(wanted.root).expanduser().is_dir():
+        raise SegkitError(f"the data is not in {wanted.root!r}; say where it is with --data_root")
+    data = SegmentationDataModule(wanted, trained.seed, trained.in_channels)
     split = config.split or ("test" if "test" in data.sources else "val")
     if split not in data.sources:
         raise SegkitError(f"--split {split}: the data has {', '.join(data.sources)} only")
@@ -53,18 +54,22 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
             f"the checkpoint knows the classes {task.class_names}, the data has {list(data.classes.names)}: give --data_root of its data"
         )
     data.prepare(config.devices, splits=(split,))
+    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
+    try:  # before the work, not after it
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     options = TrainerConfig(accelerator=config.accelerator, devices=config.devices, precision=config.precision or trained.trainer.precision)
     trainer = build_trainer(options)
     console = Console()
     if trainer.is_global_zero:
-        console.print(header({"checkpoint": f"{checkpoint}, step {task.step}", "data": f"{data}; scored on {split}"}))
+        console.print(header({"checkpoint": f"{checkpoint}, step {task.step}", "data": f"{data}; scored on {split}"}), soft_wrap=True)
     trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
     indices, matrices = gather_per_image(task)
     if not trainer.is_global_zero:
         return
     assert task.validation_scores is not None
-    run = checkpoint.parents[1] if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    folder = Path(config.out) if config.out else run / "eval" / f"{split}-{checkpoint.stem}"
     source = data.sources[split]
     write_results(
         folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=task.step
@@ -75,7 +80,9 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         pairs = [source.read(int(indices[i])) for i in chosen]
         predictions = [task.predict(image) for image, _ in pairs]
         images, masks = zip(*pairs, strict=True)
-        panel = draw_panels(images, masks, predictions, task.class_names, task.colors, task.ignore_index, titles)
+        panel = draw_panels(
+            [viewable(image) for image in images], masks, predictions, task.class_names, task.colors, task.ignore_index, titles
+        )
         Image.fromarray(panel).save(folder / "panel.png")
     console.print(score_table(task.validation_scores, task.class_names))
-    console.print(f"results  {folder}")
+    console.print(f"results  {folder}", soft_wrap=True, highlight=False)

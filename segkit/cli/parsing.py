@@ -5,7 +5,6 @@ Imports neither torch nor Lightning, so that `--help` and every typing error ans
 
 import difflib
 import itertools
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]
 
-from segkit.errors import RunFailed, SegkitError
+from segkit.errors import RunFailed, RunStopped, SegkitError
 
 FILES = ("--config", "--resume")  # what gives many options at once is read first, so that single flags have the last word
 
@@ -41,6 +40,16 @@ def choices(kind: Any) -> tuple[str, ...]:
 def takes_several(kind: Any) -> bool:
     """Whether a type admits a list."""
     return get_origin(kind) in (list, tuple) or any(takes_several(part) for part in get_args(kind))
+
+
+def given(words: Sequence[str], name: str) -> str | None:
+    """The value that a command line gives an option, before it is parsed: `--name value` or `--name=value`."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == name:
+            return following
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return None
 
 
 class Parser(ArgumentParser):
@@ -82,7 +91,10 @@ class Parser(ArgumentParser):
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
         """Parses `args` to nested plain dictionaries, `{"upsample": ..., "data": {...}, ...}`."""
-        values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+        try:
+            values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+        except UnicodeDecodeError:
+            self.error("--config: the file is not text; give a YAML file, such as the config.yaml of a run")
         values.pop("config", None)
         return values
 
@@ -122,20 +134,20 @@ class Parser(ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a command and turns a user's mistake into one line and exit code 2, a run that cannot go on into one line and exit code 1."""
-    os.environ.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # inherited by the processes that a run starts: without cached bytecode they start twice as slowly
+    """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
     try:
         main(sys.argv[1:])
     except SegkitError as error:
         sys.exit(_complain(error, 2))
     except RunFailed as error:
         sys.exit(_complain(error, 1))
+    except RunStopped as stopped:
+        sys.exit(_complain(stopped, 128 + stopped.signal_number))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _complain(error: Exception, code: int) -> int:
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: error: {error}\n")
+    if str(error):  # of several processes that are stopped, one says so
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
     return code

@@ -1,6 +1,6 @@
 """`train.py`: trains a network and leaves a run folder."""
 
-import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from segkit.cli.parsing import Parser
+from segkit.cli.parsing import Parser, given
 from segkit.config import TrainConfig, from_dict
 from segkit.errors import SegkitError
 
@@ -35,14 +35,7 @@ def main(args: Sequence[str]) -> None:
     parser = Parser(TrainConfig, DESCRIPTION)
     parser.add_argument("--resume", metavar="RUN", help="run folder to go on with, exactly where it stopped and in the same W&B run")
     words = parser.arrange(args)
-    resume = next(
-        (
-            b if a == "--resume" else a.split("=", 1)[1]
-            for a, b in itertools.zip_longest(words, words[1:])
-            if str(a).split("=")[0] == "--resume"
-        ),
-        None,
-    )
+    resume = given(words, "--resume")
     saved = {}
     if resume and "--help" not in words:
         saved = read_config(Path(resume))
@@ -131,9 +124,11 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
     from rich.console import Console
 
-    from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
+    from segkit.callbacks import EMA, Checkpoints, PanelCallback, StopSignals, Throughput
     from segkit.console import header, score_table
     from segkit.data.module import SegmentationDataModule
+    from segkit.models.fingerprint import initial_hash
+    from segkit.optim import learning_rate_factor
     from segkit.progress import Progress
     from segkit.results import gather_per_image, write_results
     from segkit.runs import find_checkpoint, new_run_folder
@@ -141,6 +136,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.trainer import ValidateAtEnd, build_trainer, device_count
 
     checkpoint = find_checkpoint(resume) if resume else None
+    if config.data.root is not None:  # evaluation and resumption find the data from any folder
+        config.data.root = str(Path(config.data.root).expanduser().resolve())
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
     first = first_process()
@@ -148,20 +145,26 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     steps = config.trainer.max_steps
     if config.trainer.max_epochs:
         steps = config.trainer.max_epochs * data.steps_per_epoch(world, config.trainer.accumulate)
+    config.trainer.val_every = config.trainer.val_every or max(steps // 10, 1)  # a resumed run with a larger budget keeps its interval
+    # the rule of the schedule, before anything is built or made
+    learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights))
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
+    init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     folder = resume or (new_run_folder(config.runs, name) if first else Path(config.runs) / name)
-    values = plain(asdict(config))
-    if first and not resume:
+    values, start = plain(asdict(config)), initial_hash(task.model)[:12]
+    if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    loggers, tracking = build_loggers(config.wandb, folder, name, flat(values), [operator, config.decoder, config.encoder], bool(resume))
+    tags = [operator, config.decoder, config.encoder]
+    loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start}, tags, bool(resume))
     console = Console()
     trainer.loggers = loggers
     trainer.callbacks += [  # type: ignore[attr-defined]
-        Checkpoints(folder / "checkpoints"),
         *([EMA(config.ema)] if config.ema else []),
+        Checkpoints(folder / "checkpoints"),
+        StopSignals(folder),
         ValidateAtEnd(),
         PanelCallback(folder / "panels", config.wandb.panels),
         Progress(console),
@@ -171,24 +174,24 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(
             header(
                 {
-                    "operator": operator,
+                    "operator": f"{operator}, initialised {init}",
                     "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
-                    "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}",
+                    "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start}",
                     "data": str(data),
                     "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
                     "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
                     "run folder": str(folder),
                     "W&B": tracking,
                 }
-            )
+            ),
+            soft_wrap=True,
         )
     if config.compile:
         task.model.compile()
     trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
     if task.validation_scores is None:
-        console.print(
-            f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
-        )
+        done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
+        console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
         return
     per_image = gather_per_image(task)
     if trainer.is_global_zero:
@@ -200,4 +203,5 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         )
         finish(loggers)
         console.print(score_table(task.validation_scores, task.class_names, f"validation after {trainer.global_step} steps"))
-        console.print(f"run folder  {folder}\nnext        python scripts/eval.py {folder}", soft_wrap=True, highlight=False)
+        script = Path(sys.argv[0]).with_name("eval.py")
+        console.print(f"run folder  {folder}\nnext        python {script} {folder}", soft_wrap=True, highlight=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segkit.config import IGNORE_INDEX
-from segkit.errors import SegkitError
+from segkit.errors import RunFailed, SegkitError
 
 
 def labels(logits: Tensor) -> Tensor:
@@ -21,12 +21,12 @@ def labels(logits: Tensor) -> Tensor:
     `max` is 2.6 times as fast as `argmax` over contiguous logits, and fastest of all over channels_last ones: leave the layout as it is.
 
     Raises:
-        SegkitError: A logit is not finite (NaN would become class 0, unseen).
+        RunFailed: A logit is not finite (NaN would become class 0, unseen).
     """
     assert logits.shape[1] <= 256, logits.shape
     # The sum is 30 times cheaper than isfinite over all logits, which only has to tell an overflow of the sum from a bad logit.
     if not logits.sum().isfinite() and not logits.isfinite().all():
-        raise SegkitError(
+        raise RunFailed(
             "the logits contain NaN or infinity: the weights have diverged or the input has; take an earlier checkpoint or a lower --lr"
         )
     return logits.max(1).indices.to(torch.uint8)

@@ -34,9 +34,9 @@ def double_conv(in_channels: int, out_channels: int, norm: str = "batch") -> nn.
     return nn.Sequential(conv_norm_act(in_channels, out_channels, norm), conv_norm_act(out_channels, out_channels, norm))
 
 
-def classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
-    """1x1 convolution from features to class scores: `[B, C, H, W] -> [B, K, H, W]`; unit-variance weights, zero bias."""
-    conv = nn.Conv2d(in_channels, num_classes, 1)
+def classifier(in_channels: int, num_classes: int, kernel_size: int = 1) -> nn.Conv2d:
+    """Convolution from features to class scores: `[B, C, H, W] -> [B, K, H, W]`; unit-variance weights, zero bias."""
+    conv = nn.Conv2d(in_channels, num_classes, kernel_size, padding=kernel_size // 2)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)

@@ -83,7 +83,7 @@ class UNet(nn.Module):
             for c, s, d, operator in zip(inputs, reversed(skips), decoder_channels, operators, strict=True)
         )
         self.dropout = nn.Dropout2d(dropout)
-        self.classifier = classifier(decoder_channels[-1], num_classes)
+        self.classifier = classifier(decoder_channels[-1], num_classes, 3)  # with 16 channels, 1x1 learns far more slowly
 
     def forward(self, images: Tensor) -> Tensor:
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from PIL import Image
 from segkit.checkpoint import load_checkpoint
 from segkit.cli import eval as evaluation
 from segkit.cli import train as training
-from segkit.errors import SegkitError
+from segkit.errors import RunStopped, SegkitError
 from segkit.runs import newest_run
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +53,7 @@ def test_a_run_leaves_all_that_the_run_folder_promises(folder, capsys):
         "parameters",
         "scenes: train 6, val 3, test 4 images",
         "run folder",
-        f"python scripts/eval.py {run}",
+        f"eval.py {run}",
     ):
         assert expected in out
     assert run.parent.name == "scenes-unet-bilinear"
@@ -98,8 +101,50 @@ def test_evaluation_says_what_is_missing(folder):
     run = train("--trainer.max_steps", "1", "--data.scenes_test", "0")
     with pytest.raises(SegkitError, match="--split test: the data has train, val only"):
         evaluation.main([str(run), "--split", "test"])
+    with pytest.raises(SegkitError, match=r"cannot make the folder .*choose a place"):
+        evaluation.main(["--out", str(run / "config.yaml" / "inside")])
     evaluation.main([str(run / "checkpoints" / "best.ckpt"), "--out", "here", "--images", "0"])
     assert {p.name for p in Path("here").iterdir()} == {"metrics.json", "per_image.npz"}
+
+
+def test_grey_images_of_several_sizes_from_files_and_evaluation_in_another_folder(folder, monkeypatch, caplog):
+    rng = np.random.default_rng(0)
+    data = folder / "data"
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (data / kind / split).mkdir(parents=True)
+        for i, size in enumerate([(97, 131), (40, 50), (97, 131)]):
+            Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(data / f"images/{split}/{i}.png")
+            Image.fromarray(rng.integers(0, 3, size, np.uint8)).save(data / f"masks/{split}/{i}.png")
+    (data / "classes.txt").write_text("0 a\n1 b\n2 c\n")
+    words = [
+        "--data.kind",
+        "folder",
+        "--data.root",
+        "data",
+        "--in_channels",
+        "1",
+        "--trainer.max_steps",
+        "1",
+        "--data.eval_batch_size",
+        "4",
+    ]
+    run = train(*words, "--wandb.mode", "offline").resolve()
+    assert "do not match" not in caplog.text  # W&B's, on images of several sizes
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    evaluation.main([str(run), "--images", "2"])
+    assert (run / "eval/test-last/panel.png").is_file()
+    data.rename(folder / "moved")
+    with pytest.raises(SegkitError, match="the data is not in .*data'; say where it is with --data_root"):
+        evaluation.main([str(run)])
+    evaluation.main([str(run), "--data_root", "../moved"])
+
+
+def test_a_mistake_in_the_schedule_leaves_no_run_behind(folder):
+    with pytest.raises(SegkitError, match="--warmup leaves 2 of 2 steps to the rise"):
+        train("--trainer.max_steps", "2", "--warmup", "0.99")
+    assert not (folder / "runs").exists()
 
 
 def test_the_saved_configuration_starts_the_same_run(folder):
@@ -139,13 +184,87 @@ def test_resuming_cannot_change_the_experiment(folder, capsys):
     assert "nothing left to do: the run is at step 2 of 2" in capsys.readouterr().out
 
 
-def test_operators_see_the_same_start_and_the_same_batches(folder):
-    losses = {}
-    for name in ("transpose", "pixel_shuffle"):
-        run = train("--trainer.max_steps", "1", "--upsample", name, "--trainer.log_every", "1")
-        config = yaml.safe_load((run / "config.yaml").read_text())
-        losses[name] = config | {"upsample": None, "name": None}
-    assert losses["transpose"] == losses["pixel_shuffle"]  # the configurations differ in the operator and in nothing else
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_run_and_resuming_ends_bit_identical(folder, monkeypatch, number, accumulate):
+    from segkit.task import SegmentationTask
+
+    options = ["--trainer.max_steps", "6", "--trainer.val_every", "6", "--trainer.log_every", "1", "--ema", "0.9"]
+    options += ["--trainer.accumulate", str(accumulate)]
+    whole = train(*options, "--name", "whole")
+    step = SegmentationTask.training_step
+
+    def interrupted(task, batch, batch_idx):
+        if task.global_step == 2 and batch_idx % accumulate == 0:
+            os.kill(os.getpid(), number)
+        return step(task, batch, batch_idx)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(SegmentationTask, "training_step", interrupted)
+    with pytest.raises(RunStopped, match=rf"{number.name} at step 3; go on with --resume runs") as stopped:
+        train(*options, "--name", "part")
+    monkeypatch.setattr(SegmentationTask, "training_step", step)
+    assert stopped.value.signal_number == number
+    assert signal.getsignal(number) == before
+    part = newest_run("runs")
+    assert weights(part)["global_step"] == 3
+    training.main(["--resume", str(part)])
+    for key in ("state_dict", "raw_state_dict"):
+        assert all(torch.equal(value, weights(part)[key][name]) for name, value in weights(whole)[key].items())
+    losses = [[row["train/loss"] for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())] for run in (whole, part)]
+    assert losses[0] == losses[1]
+
+
+def test_a_terminated_process_says_how_to_go_on(folder):
+    words = [
+        sys.executable,
+        str(ROOT / "scripts/train.py"),
+        *TINY.split(),
+        "--trainer.max_steps",
+        "100000",
+        "--trainer.val_every",
+        "100000",
+    ]
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("runs/*/*/metrics.csv")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert re.fullmatch(r"train.py: stopped by SIGTERM at step \d+; go on with --resume runs/\S+\n", errors)
+    assert weights(newest_run(folder / "runs"))["global_step"] > 0
+
+
+def test_a_run_that_goes_on_for_longer_remembers_its_new_budget(folder):
+    run = train("--trainer.max_steps", "2")
+    training.main(["--resume", str(run), "--trainer.max_steps", "3"])
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_steps"] == 3
+
+
+def test_a_run_without_validation_does_not_claim_to_be_done_already(folder, capsys):
+    train("--trainer.max_steps", "1", "--trainer.extra.limit_val_batches", "0")
+    assert "no validation ran" in capsys.readouterr().out
+
+
+def test_operators_see_the_same_start_and_the_same_batches(folder, monkeypatch):
+    from segkit.models.fingerprint import initial_hash
+    from segkit.task import SegmentationTask
+
+    seen = {}
+
+    def look(task, batch, batch_idx):
+        shown = seen.setdefault(task.hparams["upsample"], [])
+        shown += [initial_hash(task.model)] if not shown else []
+        shown += [batch["image"].sum().item(), batch["index"].tolist(), torch.rand(()).item()]  # the last: what dropout would draw
+        return begin(task, batch, batch_idx)
+
+    begin = SegmentationTask.training_step
+    monkeypatch.setattr(SegmentationTask, "training_step", look)
+    for name in ("transpose", "pixel_shuffle", "bilinear"):
+        train("--trainer.max_steps", "3", "--upsample", name)
+    assert len(seen["transpose"]) == 1 + 3 * 3
+    assert seen["transpose"] == seen["pixel_shuffle"] == seen["bilinear"]
 
 
 def made_up(kind, root):
@@ -247,14 +366,59 @@ def test_two_processes_train_and_leave_one_run(folder):
     done = run_script(
         ROOT / "scripts/train.py", *TINY.split(), "--trainer.devices", "2", "--trainer.max_steps", "2", "--upsample", "bilinear", cwd=folder
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert "2 x cpu" in done.stdout
-    assert done.stdout.count("python scripts/eval.py") == 1
+    assert done.stdout.count("validation after 2 steps") == 1
+    assert done.stdout.count(f"python {ROOT / 'scripts/eval.py'} runs/") == 1
     assert len(list((folder / "runs").glob("*/*"))) == 1
     matrices = np.load(newest_run("runs") / "per_image.npz")["matrix"]
     assert (len(matrices), matrices.sum()) == (3, 3 * 48 * 48)
     evaluation.main(["--split", "val"])  # one process, the same weights, the same counts
     assert (np.load(newest_run("runs") / "eval/val-last/per_image.npz")["matrix"] == matrices).all()
+
+
+RESUME = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from segkit.cli.train import main
+options = {tiny!r}.split() + ["--trainer.devices", "2", "--trainer.accumulate", "2", "--trainer.val_every", "2", "--ema", "0.9"]
+options += ["--schedule", "constant", "--warmup", "0", "--dropout", "0.3", "--data.batch_size", "1"]
+main([*options, "--trainer.max_steps", "6", "--name", "whole"])
+main([*options, "--trainer.max_steps", "4", "--name", "part"])
+main(["--resume", str(next(Path("runs/part").iterdir())), "--trainer.max_steps", "6"])
+"""
+
+
+def test_two_processes_with_averaged_weights_resume_bit_identical(folder):
+    (folder / "resume.py").write_text(RESUME.format(root=str(ROOT), tiny=TINY))
+    done = run_script("resume.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    whole, part = (weights(next(Path("runs", name).iterdir())) for name in ("whole", "part"))
+    assert whole["global_step"] == part["global_step"] == 6
+    for key in ("state_dict", "raw_state_dict"):
+        assert all(torch.equal(value, part[key][name]) for name, value in whole[key].items())
+
+
+DIVERGE = """
+import os, sys
+sys.path.insert(0, {root!r})
+from segkit.cli.parsing import run
+from segkit.cli.train import main
+from segkit.task import SegmentationTask
+if os.environ.get("LOCAL_RANK") == "1":
+    forward = SegmentationTask.forward
+    SegmentationTask.forward = lambda task, images: forward(task, images) * (float("nan") if task.training and task.global_step else 1.0)
+run(main)
+"""
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_all_with_a_line(folder):
+    (folder / "diverge.py").write_text(DIVERGE.format(root=str(ROOT)))
+    done = run_script("diverge.py", *TINY.split(), "--trainer.devices", "2", "--trainer.max_steps", "4", cwd=folder)
+    assert done.returncode == 1
+    assert set(done.stderr.splitlines()) == {done.stderr.splitlines()[0]}
+    assert "error: the gradient norm is nan at step 1" in done.stderr
 
 
 COUNT = """

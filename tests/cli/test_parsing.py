@@ -117,6 +117,9 @@ def test_mistakes_in_a_file_too_and_no_class_is_ever_built_from_one(capsys, tmp_
     (["--trainer.max_steps", "0"], "--trainer.max_steps 0: give 1 or more"),
     (["--decoder_channels", "[]"], "give one width of at least 1 per stage"),
     (["--class_weights", "balanced"], "--class_weights balanced: give none, median_frequency"),
+    (["--seed", str(2**63)], f"--seed {2**63}: give a number from 0"),
+    (["--wandb.panels", "-1"], "--wandb.panels -1: give 0 or more"),
+    (["--data.std", "[0.2,0,0.2]"], "--data.std [0.2, 0.0, 0.2]: give one deviation above 0"),
     (["--dropout", "1"], "--dropout 1.0: give a number from 0"),
 ])  # fmt: skip
 def test_numbers_out_of_range_name_the_flag_and_the_rule(args, message):
@@ -139,6 +142,11 @@ def test_a_saved_configuration_can_be_fed_back(tmp_path):
     config = read("--upsample", "[nearest,bilinear]", "--trainer.extra.limit_val_batches", "2", "--wandb.tags", "[a,b]")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain(asdict(config))))
     assert read("--config", str(tmp_path / "config.yaml")) == config
+
+
+def test_a_file_that_is_not_text_is_one_line(capsys, tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(bytes(range(256)))
+    assert "the file is not text" in refused(capsys, "--config", str(tmp_path / "a.ckpt"))
 
 
 def test_a_group_that_is_no_group_is_named(tmp_path):

@@ -141,3 +141,11 @@ def test_scenes_count_their_pixels():
     counts = module(scenes_train=3).class_pixels()
     assert counts.pixels.sum() == 3 * 48 * 48
     assert len(counts.pixels) == 6
+
+
+def test_an_empty_split_is_a_finding_of_the_check_not_a_lack_of_devices(make_folder):
+    root = make_folder(val=1)
+    for path in root.glob("*/val/*"):
+        path.unlink()
+    with pytest.raises(SegkitError, match=r"split without an image that has a mask \(1\):\n    val"):
+        SegmentationDataModule(DataConfig(kind="folder", root=str(root))).prepare()

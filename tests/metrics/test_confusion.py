@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix, multiclass_jaccard_index
 from torchmetrics.functional.segmentation import dice_score
 
-from segkit.errors import SegkitError
+from segkit.errors import RunFailed, SegkitError
 from segkit.metrics import confusion_matrices, confusion_matrix, labels, scores
 
 MAPS = st.tuples(st.integers(2, 9), st.integers(1, 4), st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**32 - 1))
@@ -151,7 +151,7 @@ def test_labels_are_the_first_argmax(dtype, layout):
 def test_labels_refuse_what_is_not_finite(bad, dtype):
     logits = torch.zeros(2, 3, 5, 5, dtype=dtype)
     logits[1, 2, 4, : len(bad)] = torch.tensor(bad, dtype=dtype)
-    with pytest.raises(SegkitError, match="NaN or infinity"):
+    with pytest.raises(RunFailed, match="NaN or infinity"):
         labels(logits)
 
 

@@ -46,7 +46,7 @@ def test_unet_equals_the_network_written_out_by_hand():
         interpolate(up, scale_factor=2, mode="bilinear"), s["stages.1.upsample.conv.weight"], s["stages.1.upsample.conv.bias"], padding=1
     )
     up = block(s, "stages.1.convs", torch.cat([up, fine], 1))
-    torch.testing.assert_close(net(x), conv2d(up, s["classifier.weight"], s["classifier.bias"]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(net(x), conv2d(up, s["classifier.weight"], s["classifier.bias"], padding=1), rtol=1e-4, atol=1e-5)
 
 
 def test_fcn8s_equals_the_network_written_out_by_hand():
@@ -82,7 +82,7 @@ def test_parameter_count_of_the_unet_of_2015(name, operator_parameters):
     widths = [64, 128, 256, 512, 1024]
     expected = sum(double_conv_parameters(c, d) for c, d in zip([1, *widths], widths, strict=False))
     expected += sum(operator_parameters(2 * d, d) + double_conv_parameters(2 * d, d) for d in widths[:-1])
-    expected += 64 * 2 + 2
+    expected += 9 * 64 * 2 + 2
     assert sum(p.numel() for p in net.parameters()) == expected
 
 

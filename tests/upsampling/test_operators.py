@@ -141,6 +141,16 @@ def test_compiled_equals_eager(name):
     torch.testing.assert_close(torch.compile(operator, fullgraph=True, backend="aot_eager")(x), operator(x))
 
 
+@pytest.mark.slow
+@every_operator
+def test_compiled_to_machine_code_equals_eager_forward_and_backward(name):
+    operator, x = UPSAMPLERS[name](3, 4, 2), torch.randn(2, 3, 5, 7)
+    plain = torch.autograd.grad(operator(x).square().sum(), list(operator.parameters()))
+    compiled = torch.autograd.grad(torch.compile(operator, fullgraph=True)(x).square().sum(), list(operator.parameters()))
+    for a, b in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 @every_operator
 def test_channels_last_equals_contiguous(name):
     operator, x = UPSAMPLERS[name](8, 4, 2), torch.randn(2, 8, 6, 5)
