@@ -85,8 +85,10 @@ class Parser(ArgumentParser):
             following = list(itertools.takewhile(lambda w: not w.startswith("--"), rest[i + 1 :]))
             if kind is bool and (not following or following[0].lower() not in ("true", "false")):
                 rest[i] = f"{word}=true"
-            elif takes_several(kind) and (len(following) > 1 or (get_origin(kind) is list and following and following[0][0] not in "[{")):
-                rest[i + 1 : i + 1 + len(following)] = [f"[{','.join(following)}]"]
+            elif following and takes_several(kind):
+                bare = not following[0].startswith(("[", "{"))
+                if len(following) > 1 or (bare and get_origin(kind) is list):
+                    rest[i + 1 : i + 1 + len(following)] = [f"[{','.join(following)}]" if bare else " ".join(following)]
         return first + rest
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:

@@ -66,7 +66,15 @@ def test_an_operator_per_stage():
     assert read("--upsample", "[transpose,bilinear]").upsample == ["transpose", "bilinear"]
 
 
-@pytest.mark.parametrize("words", ["--upsample transpose bilinear", "--upsample [transpose,bilinear]", "--upsample=[transpose,bilinear]"])
+LISTS = [
+    "--upsample transpose bilinear",
+    "--upsample [transpose,bilinear]",
+    "--upsample [transpose, bilinear]",
+    "--upsample=[transpose,bilinear]",
+]
+
+
+@pytest.mark.parametrize("words", LISTS)
 def test_lists_with_and_without_brackets(words):
     result = read(*words.split(), "--decoder_channels", "8", "4", "--data.scale", "0.5", "2", "--wandb.tags", "a", "--seed", "3")
     assert (result.upsample, result.decoder_channels, result.seed) == (["transpose", "bilinear"], [8, 4], 3)
