@@ -44,7 +44,7 @@ def takes_several(kind: Any) -> bool:
 
 def given(words: Sequence[str], name: str) -> str | None:
     """The value that a command line gives an option, before it is parsed: `--name value` or `--name=value`."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:]):
         if word == name:
             return following
         if word.startswith(f"{name}="):

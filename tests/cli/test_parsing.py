@@ -194,3 +194,14 @@ def test_help_and_mistakes_need_no_torch(script, tmp_path):
 def test_resuming_what_is_no_run_is_one_line(tmp_path):
     with pytest.raises(SegkitError, match="is no run folder"):
         main(["--resume", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("words", "value"), [
+    ([], None),
+    (["--resume"], None),
+    (["--seed", "1"], None),
+    (["--seed", "1", "--resume", "a"], "a"),
+    (["--resume=b", "--seed", "1"], "b"),
+])  # fmt: skip
+def test_what_a_command_line_gives_an_option(words, value):
+    assert parsing.given(words, "--resume") == value
