@@ -99,7 +99,7 @@ class DataConfig:
         _within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise", "brightness", "contrast", "saturation")
         _within("data.", self, 0, 0.5, "hue")
         _within("data.", self, 0, 180, "rotate")
-        _within("data.", self, 16, None, "crop")
+        _within("data.", self, 16, 8192, "crop")
         _within("data.", self, 32, 1024, "scenes_size")
         if self.std is not None and not (self.std and min(self.std) > 0):
             raise SegkitError(f"--data.std {self.std}: give one deviation above 0 per channel, such as [0.229,0.224,0.225]")

@@ -237,3 +237,14 @@ def test_checkpoint_holds_plain_values_only(tmp_path):
     state = load_checkpoint(tmp_path / "a.ckpt")
     assert set(state) >= {"state_dict", "hyper_parameters", "config", "global_step", "optimizer_states"}
     assert not [k for k in state["state_dict"] if not k.startswith("model.")]
+
+
+def test_another_number_of_processes_cannot_go_on_with_a_run(tmp_path):
+    fit(make(), [batch()], 1).save_checkpoint(tmp_path / "a.ckpt")
+    state = load_checkpoint(tmp_path / "a.ckpt")
+    assert state["processes"] == 1
+    save_checkpoint({**state, "processes": 4}, tmp_path / "b.ckpt")
+    trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1), max_steps=2)
+    with pytest.raises(SegkitError, match="trained by 4 processes; with 1 its batches would change"):
+        trainer.fit(make(), loader(batch()), loader(batch()), ckpt_path=tmp_path / "b.ckpt")
+    SegmentationTask.load(tmp_path / "b.ckpt")  # evaluation does not mind
