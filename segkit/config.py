@@ -6,7 +6,7 @@ data, `trainer.` Lightning's Trainer, `wandb.` the tracking. A comment above a f
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from segkit.errors import SegkitError
 
@@ -283,6 +283,33 @@ class EvalConfig:
     def __post_init__(self) -> None:
         _within("", self, 1, None, "batch_size", "devices")
         _within("", self, 0, None, "workers", "images")
+
+
+@dataclass(kw_only=True)
+class OperatorFigureConfig:
+    """A figure of what upsampling operators do to one pixel, to an edge and to a flat image.
+
+    Args:
+        upsample: operators to draw, a row each; default: all
+        scale: upsampling factor
+        init: initial weights of the columns that show one initialisation; bilinear is for transposed convolution only
+        seed: decides the random weights
+        out: file to write, .png or .pdf
+    """
+
+    upsample: list[Upsample] = field(default_factory=lambda: list(get_args(Upsample)))
+    scale: int = 2
+    init: UpsampleInit = "smooth"
+    seed: int = 0
+    out: str = "operators.png"
+
+    def __post_init__(self) -> None:
+        _within("", self, 2, 16, "scale")
+        _within("", self, 0, None, "seed")
+        if not self.upsample:
+            raise SegkitError("--upsample []: name one operator or more")
+        if not self.out.endswith((".png", ".pdf")):
+            raise SegkitError(f"--out {self.out}: give a file name that ends in .png or .pdf")
 
 
 Config = TypeVar("Config")

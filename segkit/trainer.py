@@ -1,5 +1,6 @@
 """Lightning's Trainer as a configuration describes it."""
 
+import atexit
 import inspect
 import logging
 import warnings
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
@@ -42,6 +44,12 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+def leave_process_group() -> None:
+    """Parts from the other processes; a Gloo group that is left open at exit ends one of them with SIGABRT."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def build_trainer(
     config: TrainerConfig,
     *,
@@ -60,6 +68,8 @@ def build_trainer(
     """
     quiet_lightning()
     world = device_count(config.devices, config.accelerator) * config.num_nodes
+    if world > 1:
+        atexit.register(leave_process_group)  # Lightning does so for NCCL only
     arguments: dict[str, Any] = {
         "accelerator": config.accelerator,
         "devices": config.devices,

@@ -57,6 +57,7 @@ ALLOWED = {
     "trainer": {"errors", "config", "checkpoint"},
     "results": {"metrics", "task"},
     "panels": set(),
+    "figures": {"errors", "config", "metrics", "upsampling"},
     "console": set(),
     "progress": {"console"},
     "metrics_file": set(),
@@ -79,6 +80,7 @@ def test_a_room_knows_only_the_rooms_below_it(path):
         ("wandb", {"tracking"}),
         ("albumentations", {"data"}),
         ("timm", {"models"}),
+        ("matplotlib", {"figures"}),
         ("segmentation_models_pytorch", {"models"}),
         ("pytorch_lightning", {"task", "trainer", "callbacks", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file"}),
     ],
@@ -88,9 +90,15 @@ def test_a_library_is_imported_in_one_place(library, places):
     assert users <= places
 
 
-@pytest.mark.parametrize("name", ["config", "errors", "runs", "cli/parsing", "cli/train", "cli/eval", "__init__"])
+@pytest.mark.parametrize("name", ["config", "errors", "runs", "cli/parsing", "cli/train", "cli/eval", "cli/visualize", "__init__"])
 def test_what_a_command_line_needs_before_it_is_understood_is_light(name):
     assert not {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py", top_level_only=True)} & HEAVY
+
+
+def test_matplotlib_is_imported_where_it_is_used_and_without_its_global_state():
+    path = PACKAGE / "figures.py"
+    assert not any(name.startswith("matplotlib") for name in imports(path, top_level_only=True))
+    assert not any("pyplot" in name for path in FILES for name in imports(path))
 
 
 def test_every_script_only_calls_its_command():

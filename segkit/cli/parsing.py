@@ -4,6 +4,7 @@ Imports neither torch nor Lightning, so that `--help` and every typing error ans
 """
 
 import difflib
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -36,9 +37,14 @@ def choices(kind: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in get_args(kind) for name in choices(part)))
 
 
+def takes_several(kind: Any) -> bool:
+    """Whether a type admits a list."""
+    return get_origin(kind) in (list, tuple) or any(takes_several(part) for part in get_args(kind))
+
+
 def given(words: Sequence[str], name: str) -> str | None:
     """The value that a command line gives an option, before it is parsed: `--name value` or `--name=value`."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in itertools.zip_longest(words, words[1:]):
         if word == name:
             return following
         if word.startswith(f"{name}="):
@@ -64,7 +70,7 @@ class Parser(ArgumentParser):
         self.add_class_arguments(config, None)
 
     def arrange(self, args: Sequence[str]) -> list[str]:
-        """Moves files to the front and completes flags: `--compile` is `--compile=true`."""
+        """Moves files to the front, completes flags (`--compile` is `--compile=true`) and gathers lists (`--upsample a b`: `[a,b]`)."""
         first: list[str] = []
         rest: list[str] = []
         words = iter(args)
@@ -75,9 +81,14 @@ class Parser(ArgumentParser):
             else:
                 rest.append(word)
         for i, word in enumerate(rest):
-            following = rest[i + 1].lower() if i + 1 < len(rest) else ""
-            if self._kinds.get(word.removeprefix("--")) is bool and following not in ("true", "false"):
+            kind = self._kinds.get(word.removeprefix("--"))
+            following = list(itertools.takewhile(lambda w: not w.startswith("--"), rest[i + 1 :]))
+            if kind is bool and (not following or following[0].lower() not in ("true", "false")):
                 rest[i] = f"{word}=true"
+            elif following and takes_several(kind):
+                bare = not following[0].startswith(("[", "{"))
+                if len(following) > 1 or (bare and get_origin(kind) is list):
+                    rest[i + 1 : i + 1 + len(following)] = [f"[{','.join(following)}]" if bare else " ".join(following)]
         return first + rest
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:

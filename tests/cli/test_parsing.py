@@ -9,7 +9,7 @@ import yaml
 
 from segkit.cli import parsing
 from segkit.cli.train import main, plain
-from segkit.config import DataConfig, EvalConfig, TrainConfig, from_dict
+from segkit.config import DataConfig, EvalConfig, OperatorFigureConfig, TrainConfig, from_dict
 from segkit.errors import SegkitError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -64,6 +64,21 @@ def test_switches_need_no_value():
 
 def test_an_operator_per_stage():
     assert read("--upsample", "[transpose,bilinear]").upsample == ["transpose", "bilinear"]
+
+
+LISTS = [
+    "--upsample transpose bilinear",
+    "--upsample [transpose,bilinear]",
+    "--upsample [transpose, bilinear]",
+    "--upsample=[transpose,bilinear]",
+]
+
+
+@pytest.mark.parametrize("words", LISTS)
+def test_lists_with_and_without_brackets(words):
+    result = read(*words.split(), "--decoder_channels", "8", "4", "--data.scale", "0.5", "2", "--wandb.tags", "a", "--seed", "3")
+    assert (result.upsample, result.decoder_channels, result.seed) == (["transpose", "bilinear"], [8, 4], 3)
+    assert (result.data.scale, result.wandb.tags) == ((0.5, 2), ["a"])
 
 
 def test_any_other_trainer_argument_goes_through_extra():
@@ -154,7 +169,7 @@ def test_an_option_of_another_version_is_named():
 
 
 def test_every_option_has_one_line_of_help():
-    for config in (TrainConfig, EvalConfig):
+    for config in (TrainConfig, EvalConfig, OperatorFigureConfig):
         for name, _ in parsing.options(config):
             owner = config
             *groups, leaf = name.split(".")
@@ -163,7 +178,7 @@ def test_every_option_has_one_line_of_help():
             assert f"        {leaf}: " in owner.__doc__, name
 
 
-@pytest.mark.parametrize("script", ["train", "eval"])
+@pytest.mark.parametrize("script", ["train", "eval", "visualize"])
 def test_help_and_mistakes_need_no_torch(script, tmp_path):
     code = (
         f"import sys, runpy; sys.argv = ['{script}.py', *sys.argv[1:]]\n"
@@ -179,3 +194,14 @@ def test_help_and_mistakes_need_no_torch(script, tmp_path):
 def test_resuming_what_is_no_run_is_one_line(tmp_path):
     with pytest.raises(SegkitError, match="is no run folder"):
         main(["--resume", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("words", "value"), [
+    ([], None),
+    (["--resume"], None),
+    (["--seed", "1"], None),
+    (["--seed", "1", "--resume", "a"], "a"),
+    (["--resume=b", "--seed", "1"], "b"),
+])  # fmt: skip
+def test_what_a_command_line_gives_an_option(words, value):
+    assert parsing.given(words, "--resume") == value

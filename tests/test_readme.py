@@ -1,0 +1,109 @@
+"""The README is true: its code runs, its commands parse, its files exist, its numbers are those of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from segkit.cli.parsing import Parser, options
+from segkit.config import EvalConfig, OperatorFigureConfig, TrainConfig, from_dict
+from segkit.metrics import operator_index
+from segkit.models import UNet
+from segkit.upsampling import UPSAMPLERS, build_upsampler
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGS = {"train": TrainConfig, "eval": EvalConfig, "visualize": OperatorFigureConfig}
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SHELL = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    (found[1], found[2].split("#")[0].split()) for text in (*SHELL, *re.findall(r"`([^`\n]+)`", README))
+    for found in re.finditer(r"python scripts/(\w+)\.py([^\n&]*)", text)
+]  # fmt: skip
+
+
+def test_the_blocks_are_found():
+    assert len(PYTHON) == README.count("```python") == 2
+    assert len(SHELL) == README.count("```bash") == 3
+    assert {script for script, _ in COMMANDS} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["api", "hash"])
+def test_the_python_blocks_run(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    short = code.replace('DataConfig(kind="scenes")', 'DataConfig(kind="scenes", scenes_val=2)').replace("max_steps=400", "max_steps=2")
+    names = {}
+    exec(compile(short, "README.md", "exec"), names)
+    if "prediction" in names:
+        assert short != code
+        assert names["prediction"].shape == names["mask"].shape
+        assert names["task"].trainer.global_step == 2
+        assert isinstance(names["network"].stages[0].upsample, names["Bicubic"])
+    else:
+        first, second = capsys.readouterr().out.split()
+        assert first == second
+        assert len(first) == 64
+
+
+@pytest.mark.parametrize(("script", "words"), COMMANDS, ids=[" ".join([script, *words]) for script, words in COMMANDS])
+def test_the_commands_parse(script, words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parser = Parser(CONFIGS[script], "", file=script == "train")
+    if script == "train":
+        parser.add_argument("--resume")
+    else:
+        parser.add_argument("word", nargs="?")
+    values = parser.read(words)
+    from_dict(CONFIGS[script], {name: value for name, value in values.items() if name not in ("resume", "word")})
+
+
+def test_the_options_exist():
+    known = {name for config in CONFIGS.values() for name, _ in options(config)} | {"config", "help", "resume"}
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w.]*)", README))
+    assert named - known == set()
+    assert {"upsample", "data.root", "trainer.devices", "wandb.mode"} <= named
+
+
+def test_the_files_exist_and_the_pictures_are_small():
+    named = set(re.findall(r"\b(?:segkit|configs|scripts|tests|docs|\.ci)/[\w./]*\w/?", README))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) == 2
+    assert all(10_000 < (ROOT / name).stat().st_size < 300_000 for name in pictures)
+
+
+def test_ci_installs_and_tests_as_the_readme_says():
+    install, test = SHELL[1].strip().split(" && ")[2:]
+    steps = (ROOT / ".ci/run").read_text().splitlines()
+    assert install in steps
+    assert steps[-1] == test
+    assert install in SHELL[0]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def table():
+    """The rows of the table of operators: name -> cells."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row for row in rows if row[0].strip("`") in UPSAMPLERS}
+
+
+def test_the_table_lists_every_operator():
+    assert set(table()) == set(UPSAMPLERS)
+
+
+@pytest.mark.parametrize("name", sorted(UPSAMPLERS))
+def test_the_table_of_operators(name):
+    _, _, kernel, parameters, network, smooth, standard, _ = table()[name]
+    for c, d, s in ((5, 7, 2), (4, 6, 3)):
+        k = {"s": s, "2s (odd s: 2s - 1)": 2 * s - s % 2, "3": 3}[kernel]
+        expected = {"k²CD": k**2 * c * d, "s²k²CD": s**2 * k**2 * c * d}[parameters]
+        assert UPSAMPLERS[name](c, d, s).conv.weight.numel() == expected
+    defaults = TrainConfig()
+    model = UNet(6, encoder=defaults.encoder, decoder_channels=defaults.decoder_channels, upsample=name)
+    assert f"{sum(p.numel() for p in model.parameters()):,}" == network
+    for init, index in (("smooth", smooth), ("standard", standard)):
+        torch.manual_seed(0)
+        assert f"{operator_index(build_upsampler(UPSAMPLERS[name], 64, 64, 2, init)):.2f}" == index
