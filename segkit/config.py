@@ -222,12 +222,12 @@ class TrainConfig:
     class_weights: str | list[float] = "none"
     label_smoothing: float = 0.0
     optimizer: Optimizer = "adamw"
-    lr: float = 2e-3
+    lr: float = 3e-3
     encoder_lr: float = 1.0
     weight_decay: float = 1e-2
     momentum: float = 0.9
-    schedule: Schedule = "poly"
-    warmup: float = 0.05
+    schedule: Schedule = "onecycle"
+    warmup: float = 0.1
     ema: float = 0.0
     channels_last: bool = True
     compile: bool = False

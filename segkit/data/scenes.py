@@ -1,7 +1,8 @@
 """The built-in data set: scenes that are computed, not stored, each one from (seed, split, index) alone.
 
-A scene is a lit, textured ground with things on it that cast shadows and hide one another. A thing's class is its shape and nothing
-else: colours and textures are drawn the same way for every class. A pixel belongs to the topmost thing that covers about half of it,
+A scene is a lit, textured ground with things on it that cast shadows and hide one another. A thing's class is its shape. Its colour leans
+towards a hue of the class, more or less, so that a small network tells the classes apart within minutes and what is left to learn is where
+they end: that is what upsampling operators differ in. A pixel belongs to the topmost thing that covers about half of it,
 so a wire of one pixel is whole in the mask. Shape legend: `H W` rows and columns of the scene, `h w` of a thing's box.
 """
 
@@ -23,6 +24,7 @@ CLASSES = Classes(
 _SHAPES = (shapes.disc, shapes.polygon, shapes.ring, shapes.wire, shapes.lattice)
 # of 255: a line of one pixel between two rows covers half of each; a little less keeps it whole where its edge is rounded
 _COVERED = 110
+_HUE_SPREAD = 0.07  # standard deviation of a thing's hue around that of its class, as a share of the colour circle
 _SPLITS = ("train", "val", "test")
 
 
@@ -87,9 +89,12 @@ def _noise(rng: np.random.Generator, size: int, lumps: int, octaves: int) -> Arr
     return total / np.float32(1.2)
 
 
-def _colour(rng: np.random.Generator, saturation: float, darkest: float, brightest: float) -> Array:
-    """A random colour, float32 [3, 1, 1] in 0..1; greyish ones more often than vivid ones."""
+def _colour(rng: np.random.Generator, saturation: float, darkest: float, brightest: float, label: int = 0) -> Array:
+    """A random colour, float32 [3, 1, 1] in 0..1, as often greyish as vivid; that of a thing leans towards the hue of its class."""
     hue, vivid, value = rng.random(3).tolist()
+    if label:
+        hue = (label / len(_SHAPES) + rng.normal(0, _HUE_SPREAD)) % 1
+        vivid = vivid**0.5
     rgb = colorsys.hsv_to_rgb(hue, saturation * vivid, darkest + (brightest - darkest) * value)
     return np.array(rgb, np.float32).reshape(3, 1, 1)
 
@@ -145,11 +150,11 @@ def _place(
     image[:, t:b, l:r] *= 1 - shadow * np.float32(rng.uniform(0.25, 0.6))
 
     box = image[:, top : top + h, left : left + w]
-    behind, colour = box[:, h // 2, w // 2, None, None], _colour(rng, 0.9, 0.15, 0.95)
+    behind, colour = box[:, h // 2, w // 2, None, None], _colour(rng, 0.9, 0.25, 0.95, label)
     for _ in range(3):  # it should be seen, though not always easily
         if np.abs(colour - behind).max() > 0.2:
             break
-        colour = _colour(rng, 0.9, 0.15, 0.95)
+        colour = _colour(rng, 0.9, 0.25, 0.95, label)
     soft = cv2.GaussianBlur(cover, (5, 5), 1.2)
     edge = cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=light[0]) + cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=light[1])
     bulge, relief, rough, opacity = rng.uniform((0.1, 0.05, 0, 0.85), (0.7, 0.3, 0.09, 1)).astype(np.float32)

@@ -60,17 +60,16 @@ def test_every_class_is_common_and_wires_and_lattices_are_thin():
     assert (thin[1:3] / pixels[1:3] < 0.35).all()
 
 
-def test_colour_does_not_give_the_class_away():
-    means = [[] for _ in range(6)]
-    for i in range(80):
-        image, mask = Scenes("train", 80).read(i)
-        for label in range(6):
-            if (mask == label).sum() > 30:
-                means[label].append(image[mask == label].mean(0))
-    for label in range(1, 5):
-        one, other = np.array(means[label]), np.array(means[label + 1])
-        # the classes' mean colours differ by far less than the things of one class among themselves
-        assert (np.abs(one.mean(0) - other.mean(0)) < 0.75 * one.std(0)).all()
+def test_colour_hints_at_the_class_and_does_not_give_it_away():
+    right = total = 0
+    for i in range(60):
+        image, mask = Scenes("train", 60).read(i)
+        hue = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 0] / 180  # 0..1
+        guess = np.rint(hue * 5) % 5  # the nearest of five hues, class k being k / 5
+        things = mask > 0
+        right += (guess == mask % 5)[things].sum()
+        total += things.sum()
+    assert 0.4 < right / total < 0.9
 
 
 def test_coverage_of_a_square_by_hand():
