@@ -150,7 +150,8 @@ class SegmentationTask(pl.LightningModule):
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Labels uint8 `[H, W]` of one image uint8 `[H, W, C]`."""
+        """Labels uint8 `[H, W]` of one image uint8 `[H, W, C]`; the task is left in evaluation mode."""
+        self.eval()
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
         return labels(self(batch))[0].cpu().numpy()
 
