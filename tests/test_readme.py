@@ -55,7 +55,11 @@ def test_the_commands_parse(script, words, monkeypatch):
     else:
         parser.add_argument("word", nargs="?")
     values = parser.read(words)
-    from_dict(CONFIGS[script], {name: value for name, value in values.items() if name not in ("resume", "word")})
+    config = from_dict(CONFIGS[script], {name: value for name, value in values.items() if name not in ("resume", "word")})
+    typed = [word[2:].split("=")[0] for word in words if word.startswith("--")]
+    fields = {name for name, _ in options(CONFIGS[script])}
+    assert [name for name in typed if name not in fields | {"config", "resume"}] == []
+    assert config != CONFIGS[script]() or not set(typed) & (fields | {"config"})  # what was typed has arrived
 
 
 def test_the_options_exist():
