@@ -1,11 +1,10 @@
-"""Figures for papers, drawn on `Figure` objects: no window, no global state. Legible in grey and to the colour-blind.
+"""What upsampling operators do to one pixel, to an edge and to a constant.
 
 Shapes: C/D channels in/out, H W rows/columns, s scale.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segkit.config import OperatorFigureConfig
-from segkit.errors import SegkitError
+from segkit.figures.style import ACCENT, GREY, INK, MAGNITUDE, SIGNED, picture
 from segkit.metrics import checkerboard_index, phase_gains
 from segkit.upsampling import Upsampler, build_upsampler, operator_class
 
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIGNED, MAGNITUDE = "cividis", "Greys"  # both with steadily rising lightness
 CHANNELS = 64  # before and after each operator
-INK, GREY = "#222222", "#777777"
 MARKS = {"smooth": ("o", "#00204c", "full"), "standard": ("s", "#b8860b", "none"), "bilinear": ("^", "#777777", "full")}
 
 
@@ -138,21 +135,15 @@ def draw_operators(rows: Sequence[OperatorResponses], config: OperatorFigureConf
         label.axis("off")
         label.text(0, 0.62, row.name, fontsize=9, weight="bold", color=INK, va="center")
         label.text(0, 0.36, f"{row.parameters:,} parameters\n12 x 12 to {12 * s} x {12 * s}", fontsize=7, color=INK, va="center")
-        _picture(pixel, row.reach, MAGNITUDE, 0, 1.2 * row.reach.max())
-        pixel.add_patch(Rectangle((3 * s - 0.5, 3 * s - 0.5), s, s, fill=False, edgecolor="#d55e00", linewidth=1.2))
-        _picture(edge, row.edge, SIGNED, min(0, row.edge.min()), 1)
+        picture(pixel, row.reach, MAGNITUDE, 0, 1.2 * row.reach.max())
+        pixel.add_patch(Rectangle((3 * s - 0.5, 3 * s - 0.5), s, s, fill=False, edgecolor=ACCENT, linewidth=1.2))
+        picture(edge, row.edge, SIGNED, min(0, row.edge.min()), 1)
         for ax, init in zip(flats, inits, strict=True):
-            _picture(ax, row.flat[init], SIGNED, -1, 1)
+            picture(ax, row.flat[init], SIGNED, -1, 1)
             ax.set_xlabel(f"CI {row.index[init]:.2f}", fontsize=8, color=INK, labelpad=2)
         _phases(phases, row.gains, s)
     axes[-1, -1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=len(inits), fontsize=7, frameon=False, handletextpad=0.1)
     return figure
-
-
-def _picture(ax: "Axes", values: np.ndarray, colors: str, least: float, most: float) -> None:
-    ax.imshow(values, cmap=colors, vmin=least, vmax=most, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set(linewidth=0.5, color=GREY)
 
 
 def _phases(ax: "Axes", gains: dict[str, np.ndarray], scale: int) -> None:
@@ -167,19 +158,3 @@ def _phases(ax: "Axes", gains: dict[str, np.ndarray], scale: int) -> None:
     ax.tick_params(labelsize=6, length=2, width=0.5, color=GREY, labelcolor=INK)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set(linewidth=0.5, color=GREY)
-
-
-def save(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure as the suffix says, .png at 200 dots per inch or .pdf with its letters as text.
-
-    Raises:
-        SegkitError: The file cannot be written.
-    """
-    from matplotlib import rc_context
-
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with rc_context({"pdf.fonttype": 42}):
-            figure.savefig(path, dpi=200)
-    except OSError as error:
-        raise SegkitError(f"cannot write {str(path)!r} ({error.strerror}); give another --out") from error
