@@ -176,10 +176,13 @@ class TrainConfig:
     Args:
         name: name of the experiment, the folder its runs lie in; default: data-decoder-operator
         runs: folder that holds all runs
+        run_id: name of the run's own folder; default: the time and six random characters
         seed: decides every random number of the run
         deterministic: only algorithms that repeat bit for bit, at a cost in speed
         upsample: upsampling operator of the decoder, one for all stages or a list with one per stage (deepest first)
         upsample_init: initial weights of the operators; default: smooth, and in an FCN bilinear for transposed convolution
+        upsample_width: channels of a 1x1 convolution before each operator, one per stage, deepest first, to compare operators at one
+            cost; default: no such convolution
         decoder: segmentation decoder
         encoder: plain (the 2015 U-Net's contracting path), any smp encoder or any timm model
         encoder_weights: imagenet, or a .safetensors or .pt file; default: random
@@ -207,10 +210,12 @@ class TrainConfig:
 
     name: str | None = None
     runs: str = "runs"
+    run_id: str | None = None
     seed: int = 0
     deterministic: bool = False
     upsample: Upsample | list[Upsample] = "transpose"
     upsample_init: UpsampleInit | None = None
+    upsample_width: list[int] | None = None
     decoder: Decoder = "unet"
     encoder: str = "plain"
     encoder_weights: str | None = None
