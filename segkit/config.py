@@ -176,10 +176,13 @@ class TrainConfig:
     Args:
         name: name of the experiment, the folder its runs lie in; default: data-decoder-operator
         runs: folder that holds all runs
+        run_id: name of the run's own folder; default: the time and six random characters
         seed: decides every random number of the run
         deterministic: only algorithms that repeat bit for bit, at a cost in speed
         upsample: upsampling operator of the decoder, one for all stages or a list with one per stage (deepest first)
         upsample_init: initial weights of the operators; default: smooth, and in an FCN bilinear for transposed convolution
+        upsample_width: channels of a 1x1 convolution before each operator, one per stage, deepest first, to compare operators at one
+            cost; default: no such convolution
         decoder: segmentation decoder
         encoder: plain (the 2015 U-Net's contracting path), any smp encoder or any timm model
         encoder_weights: imagenet, or a .safetensors or .pt file; default: random
@@ -207,10 +210,12 @@ class TrainConfig:
 
     name: str | None = None
     runs: str = "runs"
+    run_id: str | None = None
     seed: int = 0
     deterministic: bool = False
     upsample: Upsample | list[Upsample] = "transpose"
     upsample_init: UpsampleInit | None = None
+    upsample_width: list[int] | None = None
     decoder: Decoder = "unet"
     encoder: str = "plain"
     encoder_weights: str | None = None
@@ -250,6 +255,50 @@ class TrainConfig:
             raise SegkitError(
                 f"--class_weights {self.class_weights}: give none, median_frequency, or one number per class, such as [1,2.5,1]"
             )
+
+
+@dataclass(kw_only=True)
+class AblateConfig(TrainConfig):
+    """An ablation: arms that differ in one option or a few, every arm with the same seeds.
+
+    Args:
+        axes: options and the values that each takes, as `upsample: [transpose, bilinear]`; arms are all combinations. On the command
+            line several words after an option say the same: --upsample transpose bilinear
+        exclude: combinations to leave out, each as `{upsample: bilinear, decoder: fcn8s}`
+        seeds: training runs per arm, with the seeds seed, seed + 1, ...; 6 is the least with which a sign-flip test can reach p < .05
+        baseline: arm that the others are compared with; default: the first
+        margin: differences of mIoU below it count as none, such as 0.01; declared before the results are known, it allows "equivalent"
+        match: what is made equal within 2 percent by the width of the operators: nothing, their parameters, or their multiply-adds
+        aa: compare the baseline with itself under other seeds too, which shows the noise
+        split: images that are scored; default: test, or val where there is no test split
+        executor: where runs are executed: processes of this machine, a SLURM cluster through submitit, or a Ray cluster
+        slots: runs at a time; default: local: one per graphics card, without one a run per two cores; else no limit of ours
+        cluster: what submitit or Ray should give a run, as cluster.NAME: parameters of submitit's executor, options of a Ray task
+        retry_failed: run again what has failed
+        dry_run: print arms, runs, time and disk, and do nothing
+        export_wandb_sweep: write the same as a W&B sweep to this folder, and do nothing else
+    """
+
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    exclude: list[dict[str, Any]] = field(default_factory=list)
+    seeds: int = 6
+    baseline: str | None = None
+    margin: float | None = None
+    match: Literal["native", "params", "macs"] = "native"
+    aa: bool = False
+    split: Split | None = None
+    executor: Literal["local", "slurm", "ray"] = "local"
+    slots: int | None = None
+    cluster: dict[str, Any] = field(default_factory=dict)
+    retry_failed: bool = False
+    dry_run: bool = False
+    export_wandb_sweep: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within("", self, 1, 1000, "seeds")
+        _within("", self, 1, None, "slots")
+        _within("", self, 0, 1, "margin")
 
 
 @dataclass(kw_only=True)

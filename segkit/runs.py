@@ -8,26 +8,33 @@ from typing import Literal
 from segkit.errors import SegkitError
 
 
-def new_run_folder(root: str | Path, name: str) -> Path:
+def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Path:
     """Make `<root>/<name>/<run id>/` with `checkpoints/` and `panels/` in it.
 
-    The run id is the time in UTC to the second and six random characters, so that runs sort by time and two that start together differ.
+    Args:
+        root: Folder of all runs.
+        name: Name of the experiment.
+        run_id: Name of the folder, which may exist but hold no run yet. Default: the time in UTC to the second and six random
+            characters, so that runs sort by time and two that start together differ.
 
     Raises:
-        SegkitError: `name` is not one plain folder name, or the folder cannot be made.
+        SegkitError: A name is not one plain folder name, the folder holds a run, or it cannot be made.
     """
-    if name in ("", "..") or Path(name).name != name:
-        raise SegkitError(f"name {name!r} is a path; a run's name is the name of one folder, without / or ..")
+    for what, word in (("name", name), ("run_id", run_id)):
+        if word is not None and (word in ("", "..") or Path(word).name != word):
+            raise SegkitError(f"{what} {word!r} is a path; it is the name of one folder, without / or ..")
     while True:
-        folder = Path(root) / name / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        folder = Path(root) / name / (run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+        if (folder / "config.yaml").exists():
+            raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
         try:
-            folder.mkdir(parents=True)  # fails where it exists: this is what makes the id ours alone
+            folder.mkdir(parents=True, exist_ok=run_id is not None)  # else fails where it exists: this is what makes the id ours alone
         except FileExistsError:
             continue
         except OSError as error:
             raise cannot_write(folder, error) from None
-        (folder / "checkpoints").mkdir()
-        (folder / "panels").mkdir()
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "panels").mkdir(exist_ok=True)
         return folder
 
 

@@ -61,6 +61,7 @@ class SegmentationTask(pl.LightningModule):
         in_channels: int = 3,
         upsample: str | Sequence[str] = "transpose",
         upsample_init: str | None = None,
+        upsample_width: Sequence[int] | None = None,
         decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
         norm: str = "batch",
         dropout: float = 0.0,
@@ -99,6 +100,7 @@ class SegmentationTask(pl.LightningModule):
             in_channels=in_channels,
             upsample=upsample,
             upsample_init=upsample_init,
+            upsample_width=upsample_width,
             norm=norm,
             dropout=dropout,
         )

@@ -78,7 +78,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         out |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return {
-        name: value for name, value in out.items() if name not in ("runs", "data.root", "encoder_weights") and not name.startswith("wandb.")
+        name: value
+        for name, value in out.items()
+        if name not in ("runs", "run_id", "data.root", "encoder_weights") and not name.startswith("wandb.")
     }
 
 
@@ -95,6 +97,7 @@ def build_task(
     shared = {f.name for f in fields(TrainConfig)} - {
         "name",
         "runs",
+        "run_id",
         "deterministic",
         "class_weights",
         "ema",
@@ -126,6 +129,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.models.fingerprint import initial_hash
     from segkit.optim import learning_rate_factor
     from segkit.progress import Progress
+    from segkit.provenance import Provenance, provenance
     from segkit.results import gather_per_image
     from segkit.runs import find_checkpoint, new_run_folder
     from segkit.tracking import build_loggers, first_process
@@ -149,16 +153,17 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
-    folder = resume or (new_run_folder(config.runs, name) if first else Path(config.runs) / name)
-    values, start = plain(asdict(config)), initial_hash(task.model)[:12]
+    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name)
+    values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     tags = [operator, config.decoder, config.encoder]
-    loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start}, tags, bool(resume))
+    loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
     console = Console()
     trainer.loggers = loggers
     trainer.callbacks += [  # type: ignore[attr-defined]
         *([EMA(config.ema)] if config.ema else []),
+        Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
         Checkpoints(folder / "checkpoints"),
         StopSignals(folder),
         ValidateAtEnd(),
@@ -170,7 +175,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         rows = {
             "operator": f"{operator}, initialised {init}",
             "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
-            "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start}",
+            "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
             "data": str(data),
             "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
             "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import cv2
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from segkit.config import DataConfig
 from segkit.data.check import SplitSummary, check_listing, check_sources, count_classes
 from segkit.data.classes import Classes, PixelCounts, median_frequency_weights
 from segkit.data.dataset import EvalDataset, Sample, TrainDataset
+from segkit.data.digest import StreamDigest
 from segkit.data.open import open_sources
 from segkit.data.sampler import EvalBatchSampler, StepBatchSampler
 from segkit.data.source import Source
@@ -38,6 +40,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.config, self.seed = config, seed
         self.sources: dict[str, Source] = open_sources(config, in_channels)
         self.classes: Classes = next(iter(self.sources.values())).classes
+        self.stream = StreamDigest()
 
     def __str__(self) -> str:
         splits = ", ".join(f"{split} {len(source)}" for split, source in self.sources.items())
@@ -103,6 +106,20 @@ class SegmentationDataModule(pl.LightningDataModule):
             start=lambda: trainer.global_step * accumulate,
         )
         return self._loader(TrainDataset(source, TrainTransform(self.config), self.seed), sampler)
+
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Note what is trained on, while it is in the memory of the host."""
+        if self._trainer().training:
+            self.stream.update(batch)
+        return batch
+
+    def state_dict(self) -> dict[str, str]:
+        """What a checkpoint holds: the digest of the batches so far."""
+        return self.stream.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Go on with the digest of the earlier part of the run."""
+        self.stream.load_state_dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """The Trainer's share of the validation images, whole."""

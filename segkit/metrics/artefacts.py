@@ -61,3 +61,17 @@ def operator_index(operator: nn.Module, in_channels: int | None = None) -> float
         in_channels: C; default: the operator's own attribute of that name.
     """
     return checkerboard_index(phase_gains(operator, in_channels))
+
+
+def operators(model: nn.Module) -> dict[str, nn.Module]:
+    """The upsampling operators of a network, by name: its modules called `upsample` and those in a list called `upsamplers`."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if name.rsplit(".", 1)[-1] == "upsample" or name.rsplit(".", 2)[-2:-1] == ["upsamplers"]
+    }
+
+
+def operator_indices(model: nn.Module) -> dict[str, float]:
+    """The operator index of every operator in a network that knows its `in_channels`."""
+    return {name: operator_index(operator) for name, operator in operators(model).items() if hasattr(operator, "in_channels")}

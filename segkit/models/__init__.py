@@ -18,7 +18,8 @@ def build_model(decoder: str, num_classes: int, *, decoder_channels: Sequence[in
         decoder: `unet`, `fcn32s`, `fcn16s` or `fcn8s`.
         num_classes: K.
         decoder_channels: Channels per stage, deepest first; a U-Net's only.
-        options: What `UNet` and `FCN` have in common: encoder, encoder_weights, in_channels, upsample, upsample_init, norm, dropout.
+        options: What `UNet` and `FCN` have in common: encoder, encoder_weights, in_channels, upsample, upsample_init, upsample_width, norm,
+            dropout.
     """
     if decoder not in DECODERS:
         raise unknown("decoder", decoder, DECODERS)

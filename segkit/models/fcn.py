@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segkit.errors import SegkitError, unknown
 from segkit.models.blocks import classifier, pad_to_stride
 from segkit.models.encoders import build_encoder
-from segkit.models.stages import per_stage
+from segkit.models.stages import per_stage, width_per_stage
 from segkit.upsampling import Operator, Transpose, TransposeK2, build_upsampler
 
 SCALES = {"32s": (32,), "16s": (2, 16), "8s": (2, 2, 8)}
@@ -32,6 +32,7 @@ class FCN(nn.Module):
         in_channels: Channels of the images; pretrained first layers are adapted (`segkit.models.encoders.build_encoder`).
         upsample: Name in `segkit.upsampling.UPSAMPLERS`, a class of your own, or a list with one per operator, coarsest first.
         upsample_init: Initial weights of the operators; default `bilinear` for transposed convolution, `smooth` for the others.
+        upsample_width: Channels of a 1x1 convolution before each operator, coarsest first; default: no such convolution.
         norm: Normalisation layers of the plain encoder.
         dropout: Probability of dropping a channel before the score layers, in [0, 1).
 
@@ -48,6 +49,7 @@ class FCN(nn.Module):
         in_channels: int = 3,
         upsample: Operator | Sequence[Operator] = "transpose",
         upsample_init: str | None = None,
+        upsample_width: Sequence[int] | None = None,
         norm: str = "batch",
         dropout: float = 0.0,
     ) -> None:
@@ -64,9 +66,10 @@ class FCN(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.scores = nn.ModuleList(classifier(c, num_classes) for c in used)
         self.upsamplers = nn.ModuleList()
-        for operator, scale in zip(per_stage(upsample, len(scales)), scales, strict=True):
+        widths = width_per_stage(upsample_width, len(scales))
+        for operator, scale, width in zip(per_stage(upsample, len(scales)), scales, widths, strict=True):
             default = "bilinear" if issubclass(operator, Transpose | TransposeK2) else "smooth"
-            self.upsamplers.append(build_upsampler(operator, num_classes, num_classes, scale, upsample_init or default))
+            self.upsamplers.append(build_upsampler(operator, num_classes, num_classes, scale, upsample_init or default, width))
 
     def forward(self, images: Tensor) -> Tensor:
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""

@@ -21,3 +21,16 @@ def per_stage(upsample: Operator | Sequence[Operator], stages: int) -> list[type
             f"upsample lists {len(upsample)} operators, the decoder has {stages} stages: give one, or one per stage, deepest first"
         )
     return [operator_class(operator) for operator in upsample]
+
+
+def width_per_stage(width: Sequence[int] | None, stages: int) -> list[int | None]:
+    """The channels of the 1x1 convolution before each operator, deepest first; None where there is none.
+
+    Raises:
+        SegkitError: If the list has another length or a width is below 1.
+    """
+    if width is None:
+        return [None] * stages
+    if len(width) != stages or min(width) < 1:
+        raise SegkitError(f"upsample_width {list(width)}: the decoder has {stages} stages: give a width >= 1 for each, deepest first")
+    return list(width)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segkit.models.blocks import classifier, double_conv, pad_to_stride
 from segkit.models.encoders import build_encoder
-from segkit.models.stages import per_stage
+from segkit.models.stages import per_stage, width_per_stage
 from segkit.upsampling import Operator, build_upsampler
 
 
@@ -24,11 +24,21 @@ class DecoderStage(nn.Module):
         operator: The upsampling operator's class.
         init: Its initialisation.
         norm: Normalisation layers.
+        width: Channels of a 1x1 convolution before the operator; None: there is none.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, operator: type[nn.Module], init: str, norm: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        operator: type[nn.Module],
+        init: str,
+        norm: str,
+        width: int | None = None,
+    ) -> None:
         super().__init__()
-        self.upsample = build_upsampler(operator, in_channels, out_channels, 2, init)
+        self.upsample = build_upsampler(operator, in_channels, out_channels, 2, init, width)
         self.convs = double_conv(out_channels + skip_channels, out_channels, norm)
 
     def forward(self, coarse: Tensor, skip: Tensor | None) -> Tensor:
@@ -51,6 +61,7 @@ class UNet(nn.Module):
         in_channels: Channels of the images; pretrained first layers are adapted (`segkit.models.encoders.build_encoder`).
         upsample: Name in `segkit.upsampling.UPSAMPLERS`, a class of your own, or a list with one of these per stage, deepest first.
         upsample_init: Initial weights of the operators (`segkit.upsampling.Upsampler.reset_parameters`); default smooth.
+        upsample_width: Channels of a 1x1 convolution before each operator, deepest first; default: no such convolution.
         decoder_channels: Channels per decoder stage, deepest first; their number is the depth, 32-fold reduction for five.
         norm: `batch` or `group`.
         dropout: Probability of dropping a channel before the classifier, in [0, 1).
@@ -67,6 +78,7 @@ class UNet(nn.Module):
         in_channels: int = 3,
         upsample: Operator | Sequence[Operator] = "transpose",
         upsample_init: str | None = None,
+        upsample_width: Sequence[int] | None = None,
         decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
         norm: str = "batch",
         dropout: float = 0.0,
@@ -79,8 +91,10 @@ class UNet(nn.Module):
         *skips, deepest = self.encoder.channels
         inputs = [deepest, *decoder_channels[:-1]]
         self.stages = nn.ModuleList(
-            DecoderStage(c, s, d, operator, upsample_init or "smooth", norm)
-            for c, s, d, operator in zip(inputs, reversed(skips), decoder_channels, operators, strict=True)
+            DecoderStage(c, s, d, operator, upsample_init or "smooth", norm, w)
+            for c, s, d, operator, w in zip(
+                inputs, reversed(skips), decoder_channels, operators, width_per_stage(upsample_width, depth), strict=True
+            )
         )
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(decoder_channels[-1], num_classes, 3)  # with 16 channels, 1x1 learns far more slowly

@@ -62,7 +62,31 @@ def no_such_init(operator: Upsampler, init: str) -> SegkitError:
     return SegkitError(f"unknown upsample_init {init!r}; choose from {', '.join(INITS)}")
 
 
-def build_upsampler(operator: type[nn.Module], in_channels: int, out_channels: int, scale: int = 2, init: str = "smooth") -> nn.Module:
+class Projected(nn.Module):
+    """A 1x1 convolution to another number of channels, then an operator: with it, operators of one cost can be compared.
+
+    Args:
+        in_channels: C.
+        width: Channels between the two.
+        operator: Maps `[B, width, H, W]` to `[B, D, s*H, s*W]`.
+    """
+
+    def __init__(self, in_channels: int, width: int, operator: nn.Module) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.project = nn.Conv2d(in_channels, width, 1, bias=False)
+        nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")  # keeps the variance: nothing non-linear follows
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W] -> [B, D, s*H, s*W]`."""
+        out: Tensor = self.operator(self.project(x))
+        return out
+
+
+def build_upsampler(
+    operator: type[nn.Module], in_channels: int, out_channels: int, scale: int = 2, init: str = "smooth", width: int | None = None
+) -> nn.Module:
     """Builds an operator with weights from a random stream of its own.
 
     The global stream is advanced by exactly one draw, whatever the operator: so every other layer of a network starts bit-identical for one
@@ -74,6 +98,7 @@ def build_upsampler(operator: type[nn.Module], in_channels: int, out_channels: i
         out_channels: D.
         scale: s.
         init: See `Upsampler.reset_parameters`; a class that is no `Upsampler` keeps the weights that its constructor gave it.
+        width: Channels of a 1x1 convolution before the operator; None: there is none.
 
     Returns:
         The module.
@@ -81,7 +106,7 @@ def build_upsampler(operator: type[nn.Module], in_channels: int, out_channels: i
     seed = int(torch.randint(2**62, ()))
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
-        built = operator(in_channels, out_channels, scale)
+        built = operator(width or in_channels, out_channels, scale)
         if isinstance(built, Upsampler):
             built.reset_parameters(init)
-    return built
+        return Projected(in_channels, width, built) if width else built

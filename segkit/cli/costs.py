@@ -1,0 +1,70 @@
+"""`ablate.py costs`: what the network of a configuration costs on this machine."""
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from segkit.cli.parsing import Parser
+from segkit.cli.train import build_task
+from segkit.config import TrainConfig, from_dict
+
+DESCRIPTION = "Measure what the network of a configuration costs here: parameters, multiply-adds, latency, time and memory of a step."
+
+
+def main(args: Sequence[str]) -> None:
+    """Parses `args`, measures, and prints or writes the result."""
+    parser = Parser(TrainConfig, DESCRIPTION)
+    parser.add_argument("--out", metavar="FILE", help="JSON file to write; default: the terminal")
+    values = parser.read(args)
+    out = values.pop("out")
+    text = json.dumps(measure_costs(from_dict(TrainConfig, values)), indent=2)
+    if out:
+        Path(out).write_text(text + "\n")
+    else:
+        print(text)
+
+
+def measure_costs(config: TrainConfig) -> dict[str, object]:
+    """Measures one training step with the configuration's batch, crop and precision, and one evaluated image of the data's own size."""
+    import torch
+
+    from segkit.costs import measure
+    from segkit.data.module import SegmentationDataModule
+    from segkit.provenance import device_name
+
+    data = SegmentationDataModule(config.data, config.seed, config.in_channels)
+    weights = data.class_weights(config.class_weights) if isinstance(config.class_weights, list) else None
+    gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    task = build_task(config, data.classes.names, data.classes.colors, weights).to(device)
+    low = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.trainer.precision)
+    if config.trainer.precision == "64-true":
+        task.double()
+    optimizer = (
+        torch.optim.AdamW(task.parameters()) if config.optimizer == "adamw" else torch.optim.SGD(task.parameters(), momentum=0.9, lr=0)
+    )
+    side, classes = config.data.crop, len(data.classes)
+    images = torch.randint(256, (config.data.batch_size, config.in_channels, side, side), dtype=torch.uint8, device=device)
+    masks = torch.randint(classes, (config.data.batch_size, side, side), dtype=torch.uint8, device=device)
+
+    def arithmetic() -> torch.autocast | nullcontext[None]:
+        return torch.autocast(device.type, low) if low else nullcontext()
+
+    def step() -> None:
+        task.train()
+        with arithmetic():
+            loss = task.loss(task(images), masks)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def infer(image: torch.Tensor) -> torch.Tensor:
+        with arithmetic():
+            logits: torch.Tensor = task(image)
+        return logits
+
+    scored = next(data.sources[split] for split in ("test", "val", "train") if split in data.sources)
+    image = torch.randint(256, (1, config.in_channels, *scored.size(0)), dtype=torch.uint8, device=device)
+    about = {"device": device_name(config.trainer.accelerator), "precision": config.trainer.precision, "batch": list(images.shape)}
+    return {**measure(infer, task.model, step, image, device), **about}

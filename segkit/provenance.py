@@ -1,0 +1,107 @@
+"""`provenance.json`: what a run was made of, as hashes and versions, so that two runs can be shown to differ in nothing but one option."""
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import nn
+
+from segkit import __version__
+from segkit.config import TrainConfig
+from segkit.data.digest import StreamDigest
+from segkit.metrics import operator_indices
+from segkit.models.fingerprint import initial_hash
+from segkit.optim import learning_rate_factor
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "segmentation-models-pytorch",
+    "timm",
+    "albumentations",
+    "opencv-python-headless",
+    "numpy",
+)
+TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "task.py", "trainer.py")  # the code that decides a run
+
+
+def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int) -> dict[str, Any]:
+    """What can be said of a run before it starts.
+
+    Args:
+        config: Its configuration.
+        model: Its network, not yet trained.
+        steps: Its budget in optimiser steps.
+        processes: How many share its batches.
+
+    Returns:
+        `initial`: hash of every initial weight outside the operators; `schedule`: hash of objective, optimiser and every step's
+        learning rate; `software`: versions; `code`: hash of segkit's own training code; `ci_op`: index of every operator at
+        initialisation; and device, precision, deterministic, processes, threads, seed.
+    """
+    rate = learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
+    names = ("optimizer", "lr", "encoder_lr", "weight_decay", "momentum", "ema", "loss", "class_weights", "label_smoothing", "dropout")
+    rules = [*(getattr(config, name) for name in names), config.trainer.accumulate, config.trainer.clip, [rate(i) for i in range(steps)]]
+    return {
+        "seed": config.seed,
+        "initial": initial_hash(model),
+        "schedule": hashlib.sha256(json.dumps(rules).encode()).hexdigest(),
+        "software": {"segkit": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "code": code_hash(),
+        "device": device_name(config.trainer.accelerator),
+        "precision": config.trainer.precision,
+        "deterministic": config.deterministic,
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "ci_op": operator_indices(model),
+    }
+
+
+def code_hash() -> str:
+    """sha256 over the files of this package that decide what a training computes."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] in TRAINING:
+            digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def device_name(accelerator: str) -> str:
+    """The model of the processor or graphics card that `--trainer.accelerator` means here."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if accelerator != "cpu" and torch.accelerator.is_available():
+        return str(torch.accelerator.current_accelerator())
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+class Provenance(Callback):
+    """Writes `provenance.json` just before each checkpoint, so that it never says less than the newest checkpoint holds.
+
+    Args:
+        folder: Run folder.
+        start: From `provenance`.
+        stream: What the data module trains on; of several processes the first one's.
+    """
+
+    def __init__(self, folder: Path, start: dict[str, Any], stream: StreamDigest) -> None:
+        self.path, self.start, self.stream = folder / "provenance.json", start, stream
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write the file, whole or not at all."""
+        if trainer.is_global_zero:
+            temporary = self.path.with_name(".provenance.json.tmp")
+            temporary.write_text(json.dumps({**self.start, "step": trainer.global_step, **self.stream.state_dict()}, indent=2) + "\n")
+            os.replace(temporary, self.path)
