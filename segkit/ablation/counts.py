@@ -81,13 +81,17 @@ class Counts:
         Raises:
             SegkitError: The seeds have different shapes, or what they have are no confusion matrices.
         """
-        seeds = [(np.diagonal(m, axis1=-2, axis2=-1), m.sum(-1) + m.sum(-2), m.shape) for m in matrices]
-        shapes = {shape for *_, shape in seeds}
-        if len(shapes) != 1 or any(len(shape) != 3 or shape[1] != shape[2] or 0 in shape for shape in shapes):
-            found = ", ".join(map(str, sorted(shapes))) or "nothing"
-            raise SegkitError(f"confusion matrices of shape {found}: give one [images, classes, classes] of the same shape for every seed")
-        intersection = np.stack([diagonal for diagonal, *_ in seeds]).astype(np.int64)
-        return cls(intersection, np.stack([both for _, both, _ in seeds]).astype(np.int64) - intersection)
+        counted: list[tuple[np.ndarray, np.ndarray]] = []
+        shape = None
+        for matrix in matrices:
+            shape = shape or matrix.shape
+            if matrix.shape != shape or len(shape) != 3 or shape[1] != shape[2] or not matrix.size:
+                raise SegkitError(f"confusion matrices of shape {matrix.shape}: give [images, classes, classes], the same for every seed")
+            counted.append((np.diagonal(matrix, axis1=1, axis2=2).astype(np.int64), (matrix.sum(1) + matrix.sum(2)).astype(np.int64)))
+        if not counted:
+            raise SegkitError("no confusion matrices: give those of one seed at least")
+        intersection, both = (np.stack(parts) for parts in zip(*counted, strict=True))
+        return cls(intersection, both - intersection)
 
     def class_iou(self) -> np.ndarray:
         """IoU of every class over all images, `[S, K]`; NaN where the class is absent from truth and prediction."""

@@ -117,9 +117,9 @@ def _interaction(pseudo: np.ndarray) -> float:
 
 
 def _freedom(values: np.ndarray) -> float:
-    """Degrees of freedom of a variance: twice its square over its own variance, from 1 to m − 1, which is what normal values have."""
+    """Degrees of freedom of a variance: twice its square over its own variance, at most m − 1, which normal values have."""
     most = len(values) - 1.0
     squares = (values - values.mean()) ** 2
     if not squares.max() > 0:  # nothing varies, or all is NaN
         return most
-    return float(np.clip(2 * len(values) * squares.mean() ** 2 / max(squares.var(), np.finfo(float).tiny), 1.0, most))
+    return min(most, 2 * len(values) / max(1.0, float(squares.var() / squares.mean() ** 2)))

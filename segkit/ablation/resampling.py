@@ -23,7 +23,8 @@ def pseudo_values(counts: Counts, score: ScoreFunction) -> np.ndarray:
     images = counts.union.shape[1]
     intersection, union = (c.sum(1, keepdims=True) for c in (counts.intersection, counts.union))
     without = score(intersection - counts.intersection, union - counts.union)
-    return images * score(intersection, union) - (images - 1) * without
+    values: np.ndarray = images * score(intersection, union) - (images - 1) * without
+    return values
 
 
 def _weights(rng: np.random.Generator, resamples: int, size: int) -> np.ndarray:
