@@ -109,6 +109,7 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
                 trial = left.pop(0)
                 futures[executor.submit(trial)] = trial
                 states[trial.folder] = "running"
+            changed(states)
             done = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done if futures else set()
             for future in done:
                 trial = futures.pop(future)
