@@ -56,6 +56,7 @@ ALLOWED = {
     "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim"},
     "trainer": {"errors", "config", "checkpoint"},
     "results": {"metrics", "task"},
+    "measures": {"metrics", "models", "results"},
     "panels": set(),
     "figures": {"errors", "config", "metrics", "upsampling"},
     "console": set(),
@@ -82,7 +83,10 @@ def test_a_room_knows_only_the_rooms_below_it(path):
         ("timm", {"models"}),
         ("matplotlib", {"figures"}),
         ("segmentation_models_pytorch", {"models"}),
-        ("pytorch_lightning", {"task", "trainer", "callbacks", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file"}),
+        (
+            "pytorch_lightning",
+            {"task", "trainer", "callbacks", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file", "measures"},
+        ),
     ],
 )
 def test_a_library_is_imported_in_one_place(library, places):
