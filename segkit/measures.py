@@ -180,6 +180,8 @@ def _channels_seen(model: nn.Module, wanted: Mapping[str, nn.Module], image_chan
     model.eval()
     try:
         model(next(model.parameters()).new_zeros(1, image_channels, 64, 64))
+    except Exception:  # as above; what has been seen is good
+        return seen
     finally:
         for handle in hooks:
             handle.remove()
