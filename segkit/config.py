@@ -314,6 +314,8 @@ class EvalConfig:
         precision: arithmetic; default: as in training
         accelerator: hardware to run on (auto, cpu, gpu, ...)
         devices: number of devices
+        boundary: score boundaries too: boundary IoU, trimap mIoU and BF score
+        artefacts: measure checkerboards too: the index of every operator and of the logits, and the spectrum of the logits
         images: images in the panel, half of them the worst, half the best; 0 draws none
         out: folder for the results; default: eval/SPLIT-CHECKPOINT in the run's folder
     """
@@ -326,6 +328,8 @@ class EvalConfig:
     precision: Precision | None = None
     accelerator: str = "auto"
     devices: int = 1
+    boundary: bool = False
+    artefacts: bool = False
     images: int = 8
     out: str | None = None
 

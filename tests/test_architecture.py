@@ -55,9 +55,10 @@ ALLOWED = {
     "data": {"errors", "config", "data"},
     "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim"},
     "trainer": {"errors", "config", "checkpoint"},
-    "provenance": {"config", "data", "metrics", "models", "optim"},
-    "costs": {"errors", "metrics"},
+    "provenance": {"config", "data", "measures", "models", "optim"},
+    "costs": {"errors", "models"},
     "results": {"metrics", "task"},
+    "measures": {"metrics", "models", "results"},
     "ablation": {"errors", "ablation"},
     "panels": set(),
     "figures": {"errors", "config", "metrics", "upsampling"},
@@ -87,7 +88,7 @@ def test_a_room_knows_only_the_rooms_below_it(path):
         ("segmentation_models_pytorch", {"models"}),
         (
             "pytorch_lightning",
-            {"task", "trainer", "callbacks", "provenance", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file"},
+            {"task", "trainer", "callbacks", "provenance", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file", "measures"},
         ),
     ],
 )
