@@ -52,6 +52,10 @@ class Network:
     title: str
     stages: Sequence[Stage]
 
+    def stride(self, maps: Tensor) -> int:
+        """Image pixels to a pixel of `maps`: the last stage is as fine as the padded image."""
+        return self.stages[-1].after.shape[-1] // maps.shape[-1]
+
 
 def find_operators(model: nn.Module) -> dict[str, nn.Module]:
     """The upsampling operators of a network by their names in it, deepest first: what is called `upsample` or listed in `upsamplers`."""
@@ -85,39 +89,36 @@ def record_stages(model: nn.Module, run: nn.Module, image: np.ndarray) -> list[S
 
 @dataclass(frozen=True)
 class Window:
-    """The part of all maps that is shown: a square of the padded image whose sides fall between pixels of every map.
+    """The part of all maps that is shown: a square of the image whose sides fall between pixels of every map.
 
     Args:
-        rows: Height of the padded image.
         top: First row shown.
         left: First column shown.
         side: Rows and columns shown.
     """
 
-    rows: int
     top: int
     left: int
     side: int
 
-    def cut(self, maps: Tensor) -> Tensor:
-        """`[C, h, w]` to `[C, n, n]`."""
-        stride = self.rows // maps.shape[-2]
+    def cut(self, maps: Tensor, stride: int) -> Tensor:
+        """`[C, h, w]` with `stride` image pixels to a pixel, to `[C, n, n]`."""
         return maps[:, self.top // stride :, self.left // stride :][:, : self.side // stride, : self.side // stride]
 
 
-def choose_window(networks: Sequence[Network], crop: int | None = None) -> Window:
-    """The central window of `crop` image pixels a side; default: the largest up to `WINDOW`.
+def choose_window(networks: Sequence[Network], size: Sequence[int], crop: int | None = None) -> Window:
+    """The central window of `crop` pixels a side, of an image of `size` H and W; default: the largest up to `WINDOW`.
 
     Raises:
         SegkitError: It does not fit the image or the strides.
     """
-    full = networks[0].stages[-1].after.shape[-2:]
-    coarsest = max(full[0] // stage.before.shape[-2] for network in networks for stage in network.stages)
-    side = crop or max(min(WINDOW, *full) // coarsest, 1) * coarsest
-    if side % coarsest or side > min(full):
-        raise SegkitError(f"--crop {crop}: give a multiple of {coarsest}, the coarsest stride, up to {min(full) // coarsest * coarsest}")
-    top, left = ((n - side) // 2 // coarsest * coarsest for n in full)
-    return Window(full[0], top, left, side)
+    coarsest = max(network.stride(stage.before) for network in networks for stage in network.stages)
+    largest = max(min(size) // coarsest, 1) * coarsest  # of a tiny image some of the padding
+    side = crop or min(max(WINDOW // coarsest, 1) * coarsest, largest)
+    if side % coarsest or side > largest:
+        raise SegkitError(f"--crop {crop}: give a multiple of {coarsest}, the coarsest stride, up to {largest}")
+    top, left = (max(n - side, 0) // 2 // coarsest * coarsest for n in size)
+    return Window(top, left, side)
 
 
 class _Sheet:
@@ -158,7 +159,7 @@ def draw_features(networks: Sequence[Network], image: np.ndarray, name: str, cha
     Raises:
         SegkitError: The window does not fit.
     """
-    window = choose_window(networks, crop)
+    window = choose_window(networks, image.shape[:2], crop)
     side = window.side * math.ceil(WINDOW / window.side)
     across = channels if len(networks) == 1 and channels <= 6 else math.ceil(math.sqrt(channels))
     width, height = ((n * (side + GAP) - GAP) for n in (across, math.ceil(channels / across)))
@@ -190,7 +191,7 @@ def draw_features(networks: Sequence[Network], image: np.ndarray, name: str, cha
             sheet.write(x + width + 4 * GAP, y + label / 2, f"out {_shape(stage.after)}, CI {stage.index:.2f}")
             scale = stage.after.shape[-1] // stage.before.shape[-1]
             for left, maps, cell in ((x, stage.before, 1), (x + width + 4 * GAP, stage.after, scale)):
-                tiles = tile_maps(window.cut(maps), channels, across, side, cell)
+                tiles = tile_maps(window.cut(maps, network.stride(maps)), channels, across, side, cell)
                 sheet.axes(left, y + label, width, height).imshow(tiles, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     return sheet.figure
 

@@ -47,15 +47,17 @@ def made(sizes, channels=3):
 
 
 def test_the_window_falls_between_pixels_of_every_map():
-    window = choose_window([made([5, 10])], crop=12)
+    window = choose_window([made([5, 10])], (20, 20), crop=12)
     assert (window.top, window.left, window.side) == (4, 4, 12)
     maps = torch.arange(100.0).view(1, 10, 10)  # stride 2
-    assert window.cut(maps).tolist() == maps[:, 2:8, 2:8].tolist()
-    assert choose_window([made([5, 10])]).side == 20
-    assert choose_window([made([50, 100])]).side == 128
+    assert window.cut(maps, 2).tolist() == maps[:, 2:8, 2:8].tolist()
+    assert choose_window([made([5, 10])], (20, 20)).side == 20
+    assert choose_window([made([5, 10]), made([3, 6, 12])], (19, 18)).side == 16  # padded more than shown
+    assert choose_window([made([50, 100])], (190, 200)).side == 128
+    assert choose_window([made([2, 4])], (3, 2)).side == 4  # less than a coarse pixel
     for crop in (10, 24):
         with pytest.raises(SegkitError, match=f"--crop {crop}: give a multiple of 4, the coarsest stride, up to 20"):
-            choose_window([made([5, 10])], crop)
+            choose_window([made([5, 10])], (20, 20), crop)
 
 
 def test_tiles_are_enlarged_maps_in_the_order_of_their_variance():
