@@ -295,7 +295,7 @@ class OperatorFigureConfig:
     """A figure of what upsampling operators do: a worked example and the responses of one, or a row for each of several.
 
     Args:
-        upsample: operators to draw; default: all, or those of the checkpoint
+        upsample: operators to draw, one with its worked example; default: all, or those of the checkpoint
         checkpoint: run folder or .ckpt file whose operators are drawn stage by stage, before and after training
         scale: upsampling factor
         init: initial weights of what is shown for one initialisation only; bilinear is for transposed convolution only

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 USAGE = """usage: visualize.py FIGURE [options]
 
 Draw a figure. FIGURE is one of
-  operator            what upsampling operators do to one pixel, to an edge and to a constant; with --upsample NAME also a worked example,
-                      with --checkpoint RUN before and after training
+  operator            what upsampling operators do to one pixel, to an edge and to a constant; with --upsample NAME a worked example,
+                      with --checkpoint RUN a run's operators before and after training
   features [RUN ...]  feature maps before and after every upsampling stage, of runs or of small untrained networks
   overlap             how often transposed convolutions write to each output pixel, by kernel, stride and padding
 
@@ -87,7 +87,7 @@ def draw_initial(config: OperatorFigureConfig) -> None:
 
 
 def draw_trained(config: OperatorFigureConfig, checkpoint: Path) -> None:
-    """The page of a run's operator, stage by stage, before and after training."""
+    """The operators of a run, or those of one name, stage by stage, before and after training."""
     from segkit.figures import ResponseRow, draw_page, find_operators, measure_responses, save
     from segkit.task import SegmentationTask
     from segkit.upsampling import UPSAMPLERS
@@ -96,20 +96,18 @@ def draw_trained(config: OperatorFigureConfig, checkpoint: Path) -> None:
     before, after = (find_operators(model) for model in (initial_task(task, checkpoint).model, task.model))
     names: dict[type, str] = {cls: name for name, cls in UPSAMPLERS.items()}
     kinds = {stage: names[type(operator)] for stage, operator in after.items()}
-    wanted: list[str] = [*config.upsample] or sorted(set(kinds.values()))
-    if len(wanted) > 1:
-        raise SegkitError(f"the run has several operators: choose one of them, --upsample {' or '.join(wanted)}")
-    if wanted[0] not in kinds.values():
-        raise SegkitError(f"--upsample {wanted[0]}: the run has {', '.join(sorted(set(kinds.values())))} only")
-    table, rows = new_table("stage", "channels", "scale", "CI before", "CI after"), []
+    wanted = config.upsample[0] if config.upsample else None
+    if wanted and wanted not in kinds.values():
+        raise SegkitError(f"--upsample {wanted}: the run has {', '.join(sorted(set(kinds.values())))} only")
+    table, rows = new_table("stage", "operator", "channels", "scale", "CI before", "CI after"), []
     for number, (stage, operator) in enumerate(after.items(), start=1):
-        if kinds[stage] != wanted[0]:
+        if wanted and kinds[stage] != wanted:
             continue
         responses = measure_responses({"before": before[stage], "after": operator}, same_kernel=True)
         c, d, s = (getattr(operator, name) for name in ("in_channels", "out_channels", "scale"))
-        rows.append(ResponseRow(f"stage {number}\n{c} to {d} channels\nscale {s}", s, responses))
-        table.add_row(str(number), f"{c} to {d}", str(s), *(f"{variant.index:.4f}" for variant in responses.values()))
-    save(draw_page(wanted[0], rows, f"Before training and after {task.step} steps"), config.out)
+        rows.append(ResponseRow(f"stage {number}\n{kinds[stage]}\n{c} to {d} channels\nscale {s}", s, responses))
+        table.add_row(str(number), kinds[stage], f"{c} to {d}", str(s), *(f"{variant.index:.4f}" for variant in responses.values()))
+    save(draw_page(wanted, rows, f"Before training and after {task.step} steps"), config.out)
     say(table, config.out)
 
 

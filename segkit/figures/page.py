@@ -13,12 +13,12 @@ from torch import nn
 from segkit.figures.operators import MARKS, plot_phases
 from segkit.figures.responses import Responses
 from segkit.figures.style import ACCENT, GREY, INK, SIGNED, picture
-from segkit.figures.worked import draw_example, work_example
+from segkit.figures.worked import WorkedExample, draw_example, work_example
 from segkit.upsampling import operator_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,8 @@ class ResponseRow:
     variants: Mapping[str, Responses]
 
 
-def draw_page(name: str, rows: Sequence[ResponseRow], about: str) -> "Figure":
-    """The page of the operator `name`: its worked example at the scale of the first row, then the rows of responses.
-
-    A transposed convolution is followed by the one of k = s + 1, p = 1, o = 1, which has the same output size and a checkerboard built in.
+def draw_page(name: str | None, rows: Sequence[ResponseRow], about: str) -> "Figure":
+    """The worked example of the operator `name` at the scale of the first row, where one is named, and the rows of responses.
 
     Args:
         name: The operator.
@@ -51,38 +49,54 @@ def draw_page(name: str, rows: Sequence[ResponseRow], about: str) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    scale, count = rows[0].scale, len(rows[0].variants)
-    cls = operator_class(name)
-    examples = [work_example(cls(1, 1, scale))]
+    examples = [] if name is None else _examples(name, rows[0].scale)
+    heights = [*([1.75 * len(examples) + 0.3] if examples else []), 0.75 + 1.25 * len(rows)]
+    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
+    *top, bottom = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part in top:
+        assert name is not None
+        definition = " ".join((operator_class(name).__doc__ or "").split("\n\n")[0].replace("`", "").split())
+        _heading(part, f"{name}, scale {rows[0].scale}: {definition}")
+        _draw_examples(part, examples)
+    _heading(bottom, f"{about}: a typical kernel, each response scaled to a largest magnitude of 1; dark -1, grey 0, bright 1")
+    _draw_rows(bottom, rows)
+    return figure
+
+
+def _examples(name: str, scale: int) -> list[WorkedExample]:
+    """That of the operator; to a transposed convolution also k = s + 1, p = 1, o = 1: the same output size, a checkerboard built in."""
+    examples = [work_example(operator_class(name)(1, 1, scale))]
     if examples[0].transposed:
         examples.append(work_example(nn.ConvTranspose2d(1, 1, scale + 1, stride=scale, padding=1, output_padding=1)))
-    heights = [1.75 * len(examples) + 0.3, 0.75 + 1.25 * len(rows)]
-    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
-    _heading(top, f"{name}, scale {scale}", " ".join((cls.__doc__ or "").split("\n\n")[0].replace("`", "").split()))
-    kernel, side = len(examples[0].kernel), 3 * scale  # pixels of one size in all pictures
-    axes = top.subplots(len(examples), 5, squeeze=False, width_ratios=[max(3, 0.4 * side), min(kernel, side), side, side, 2.5 * side])
+    return examples
+
+
+def _draw_examples(figure: "SubFigure", examples: Sequence[WorkedExample]) -> None:
+    kernel, side = len(examples[0].kernel), len(examples[0].output)
+    widths = [max(3, 0.4 * side), min(kernel, side), side, side, 2.5 * side]  # pixels of one size where the page allows it
+    axes = figure.subplots(len(examples), 5, squeeze=False, width_ratios=widths)
     for line, example in zip(axes, examples, strict=True):
         draw_example(line, example)
     if len(examples) > 1:
         axes[1, 0].set_xlabel("the same, but s\ndoes not divide k", fontsize=7, color=INK)
 
-    _heading(bottom, about, "a typical kernel, each response scaled to a largest magnitude of 1; dark -1, grey 0, bright 1")
+
+def _draw_rows(figure: "SubFigure", rows: Sequence[ResponseRow]) -> None:
+    count = len(rows[0].variants)
     variants = list(rows[0].variants)
     titles = [f"one pixel,\n{v}" for v in variants] + ["an edge"] + [f"a constant,\n{v}" for v in variants]
     titles += ["a constant:\ngain of each phase", "its spectrum,\nall kernels"]
-    axes = bottom.subplots(len(rows), 1 + len(titles), squeeze=False, width_ratios=[1.1, *[1] * count, 1.3, *[1] * count, 1.3, 1.3])
+    axes = figure.subplots(len(rows), 1 + len(titles), squeeze=False, width_ratios=[1.1, *[1] * count, 1.3, *[1] * count, 1.3, 1.3])
     for ax, title in zip(axes[0, 1:], titles, strict=True):
         ax.set_title(title, fontsize=8, color=INK)
     for line, row in zip(axes, rows, strict=True):
         _draw_row(line, row)
     handles, names = axes[-1, -2].get_legend_handles_labels()
-    bottom.legend(handles, names, loc="outside lower right", ncols=count, fontsize=7, frameon=False, handletextpad=0.1)
-    return figure
+    figure.legend(handles, names, loc="outside lower right", ncols=count, fontsize=7, frameon=False, handletextpad=0.1)
 
 
-def _heading(figure: "Figure", bold: str, plain: str) -> None:
-    figure.suptitle(bold + (f": {plain}" if plain else ""), x=0.008, ha="left", fontsize=9, color=INK)
+def _heading(figure: "SubFigure", text: str) -> None:
+    figure.suptitle(text, x=0.008, ha="left", fontsize=9, color=INK)
 
 
 def _draw_row(axes: Sequence["Axes"], row: ResponseRow) -> None:

@@ -58,11 +58,13 @@ def test_the_page_of_an_operator(folder, capsys):
 
 def test_before_and_after_training(folder, capsys, runs):
     out = draw(capsys, "operator", "--checkpoint", runs["fcn"], "--out", "trained.png")
-    assert [line.split()[:5] for line in out.splitlines() if line[:1].isdigit()] == [
-        [str(i), "6", "to", "6", scale] for i, scale in ((1, "2"), (2, "2"), (3, "8"))
+    assert [line.split()[:6] for line in out.splitlines() if line[:1].isdigit()] == [
+        [str(i), "transpose", "6", "to", "6", scale] for i, scale in ((1, "2"), (2, "2"), (3, "8"))
     ]
     assert out.count("0.0000") >= 3  # bilinear to start with
     assert (folder / "trained.png").is_file()
+    out = draw(capsys, "operator", "--checkpoint", runs["unet"])
+    assert [line.split()[1] for line in out.splitlines() if line[:1].isdigit()] == ["transpose", "nearest"]
     out = draw(capsys, "operator", "--checkpoint", runs["unet"] / "checkpoints" / "last.ckpt", "--upsample", "nearest")
     assert [line[0] for line in out.splitlines() if line[:1].isdigit()] == ["2"]
 
@@ -159,8 +161,6 @@ def test_mistakes(args, message):
 
 
 def test_mistakes_about_a_run(runs, folder):
-    with pytest.raises(SegkitError, match="several operators: choose one of them, --upsample nearest or transpose"):
-        main(["operator", "--checkpoint", str(runs["unet"])])
     with pytest.raises(SegkitError, match="--upsample bilinear: the run has transpose only"):
         main(["operator", "--checkpoint", str(runs["fcn"]), "--upsample", "bilinear"])
     state = load_checkpoint(runs["fcn"] / "checkpoints" / "last.ckpt")

@@ -58,7 +58,7 @@ def test_bilinear_interpolation_reproduces_the_mean_inside():
 @pytest.mark.parametrize("scale", [2, 3])
 @pytest.mark.parametrize("name", ["transpose", "pixel_shuffle"])
 def test_responses(name, scale):
-    variants = build_variants(name, OperatorFigureConfig(scale=scale), channels=8)
+    variants = build_variants(name or "nearest", OperatorFigureConfig(scale=scale), channels=8)
     for init, responses in measure_responses(variants).items():
         assert responses.impulse.shape == (5 * scale, 5 * scale)
         assert responses.step.shape == (scale, 6 * scale)
@@ -87,11 +87,14 @@ def test_before_and_after_show_the_same_kernel():
     assert shown["before"] == shown["after"]
 
 
-@pytest.mark.parametrize(("name", "scale", "axes"), [("transpose", 2, 10 + 8), ("bilinear", 3, 5 + 8), ("transpose_k2", 8, 10 + 8)])
+@pytest.mark.parametrize(
+    ("name", "scale", "axes"), [("transpose", 2, 10 + 8), ("bilinear", 3, 5 + 8), ("transpose_k2", 8, 10 + 8), (None, 2, 8)]
+)
 def test_the_page(name, scale, axes):
-    responses = measure_responses(build_variants(name, OperatorFigureConfig(scale=scale), channels=4))
+    responses = measure_responses(build_variants(name or "nearest", OperatorFigureConfig(scale=scale), channels=4))
     figure = draw_page(name, [ResponseRow("stage 1\nwords", scale, responses)], "about")
     assert len([ax for part in figure.subfigs for ax in part.axes]) == axes
     figure.draw_without_rendering()
+    assert len(figure.subfigs) == 1 + (name is not None)
     texts = [text.get_text() for ax in figure.subfigs[0].axes for text in ax.texts]
-    assert ("28" in texts) == (scale < 8)  # numbers are written where they can be read
+    assert ("28" in texts) == (name is not None and scale < 8)  # numbers are written where they can be read
