@@ -95,21 +95,20 @@ def draw_overlap(geometries: Sequence[Geometry]) -> "Figure":
     from matplotlib.figure import Figure
 
     shown = {(g.stride, g.kernel): g for g in geometries}
-    strides, kernels = (list(dict.fromkeys(key[i] for key in shown)) for i in (0, 1))
-    heights = [1.9, 1.85 * len(strides) + 0.4]
-    figure = Figure(figsize=(max(1.25 * len(kernels), 7.5), sum(heights)), layout="constrained")
+    kernels, strides = len({g.kernel for g in geometries}), list(dict.fromkeys(g.stride for g in geometries))
+    columns = kernels if kernels > 2 else min(len(shown), 6)
+    rows = -(-len(shown) // columns)
+    heights = [1.9, 1.85 * rows + 0.4]
+    figure = Figure(figsize=(max(1.25 * columns, 7.5), sum(heights)), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, g in zip(top.subplots(1, 2), (Geometry(strides[0] + 1, strides[0], 0), Geometry(2 * strides[0], strides[0], 0)), strict=True):
         _draw_stamps(ax, g)
     below = f"Below: what {SIDE} x {SIDE} ones become under a kernel of ones. CI: operator index. Bold: s divides k."
     bottom.suptitle(f"{RULE}\n{below}", fontsize=7.5, color=INK)
-    axes = bottom.subplots(len(strides), len(kernels), squeeze=False)
-    for (row, s), (column, k) in ((r, c) for r in enumerate(strides) for c in enumerate(kernels)):
-        ax = axes[row, column]
-        if (s, k) not in shown:
-            ax.axis("off")
-            continue
-        g = shown[s, k]
+    axes = bottom.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(shown) :]:
+        ax.axis("off")
+    for ax, ((s, k), g) in zip(axes, shown.items(), strict=False):
         values = g.overlap(SIDE)
         picture(ax, values, MAGNITUDE, 0, 1.15 * values.max())
         ax.set_title(f"k {k}, s {s}", fontsize=8, color=INK, weight="bold" if k % s == 0 else "normal")

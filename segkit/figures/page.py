@@ -78,7 +78,7 @@ def _draw_examples(figure: "SubFigure", examples: Sequence[WorkedExample]) -> No
     for line, example in zip(axes, examples, strict=True):
         draw_example(line, example)
     if len(examples) > 1:
-        axes[1, 0].set_xlabel("the same, but s\ndoes not divide k", fontsize=7, color=INK)
+        axes[1, 0].set_xlabel("the same, but\ns does not\ndivide k", fontsize=7, color=INK)
 
 
 def _draw_rows(figure: "SubFigure", rows: Sequence[ResponseRow]) -> None:
@@ -119,11 +119,11 @@ def _draw_row(axes: Sequence["Axes"], row: ResponseRow) -> None:
 
 
 def _plot_step(ax: "Axes", steps: Mapping[str, np.ndarray], scale: int) -> None:
-    """One line per row phase and variant over the columns, in input pixels; a single line where rows do not differ."""
+    """One line per row phase and variant over the columns, in input pixels; of many phases the first."""
     place = (np.arange(6 * scale) + 0.5) / scale - 3
     ax.plot([-3, 0, 0, 3], [0, 0, 1, 1], color=GREY, linewidth=0.6)
     for (name, lines), style in zip(steps.items(), ("-", ":", "--"), strict=False):
-        ax.plot(place, lines.T, style, drawstyle="steps-mid", color=MARKS[name][1], linewidth=1)
+        ax.plot(place, lines[: 3 if scale < 4 else 1].T, style, drawstyle="steps-mid", color=MARKS[name][1], linewidth=1)
     ax.set(xlim=(-3, 3), ylim=(-1.1, 1.1), xticks=(-2, 0, 2), yticks=(-1, 0, 1))
     _quiet(ax)
 

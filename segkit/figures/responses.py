@@ -41,12 +41,14 @@ def measure_responses(operators: Mapping[str, nn.Module], same_kernel: bool = Fa
 
     Args:
         operators: The variants; each has the attribute `in_channels`.
-        same_kernel: Show the kernel that is typical of the last variant in all of them, not each variant's own.
+        same_kernel: Show one kernel of all variants, typical of the last and strong in each, not each variant's own.
     """
     gains = {name: phase_gains(operator) for name, operator in operators.items()}
     pairs = {name: typical_kernel(every) for name, every in gains.items()}
     if same_kernel:
-        pairs = dict.fromkeys(pairs, pairs[list(pairs)[-1]])
+        shares = [every.square().sum((-2, -1)) for every in gains.values()]
+        strength = torch.stack([share / share.max().clamp(min=1e-300) for share in shares]).amin(0)
+        pairs = dict.fromkeys(pairs, typical_kernel(gains[list(gains)[-1]], strength))
     return {name: _measure(operator, gains[name], pairs[name]) for name, operator in operators.items()}
 
 
@@ -67,16 +69,19 @@ def _measure(operator: nn.Module, gains: Tensor, pair: tuple[int, int]) -> Respo
     )
 
 
-def typical_kernel(gains: Tensor) -> tuple[int, int]:
+def typical_kernel(gains: Tensor, strength: Tensor | None = None) -> tuple[int, int]:
     """The pair (c, d) to show, of `gains` `[C, D, s, s]`.
 
-    Of the kernels whose own index is close to that of all together, the one that answers most strongly to a constant.
+    Of the kernels whose own index is close to that of all together, the strongest: that of the largest `strength` `[C, D]`, by default its
+    energy. Those a thousand times weaker than the strongest of all do not count.
     """
     energy = gains.square().sum((-2, -1))
+    strength = energy if strength is None else strength
     own = (gains - gains.mean((-2, -1), keepdim=True)).square().sum((-2, -1)) / energy
     distance = (own - checkerboard_index(gains)).abs().nan_to_num(1)  # 0 / 0 where a kernel is empty
-    energy[distance > torch.clamp(distance.min(), min=0.02)] = 0
-    c, d = divmod(int(energy.argmax()), gains.shape[1])
+    distance[strength < strength.max() / 1000] = 1
+    likely = torch.where(distance <= distance.min().clamp(min=0.02), strength, -1)
+    c, d = divmod(int(likely.argmax()), gains.shape[1])
     return c, d
 
 

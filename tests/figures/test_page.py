@@ -98,3 +98,11 @@ def test_the_page(name, scale, axes):
     assert len(figure.subfigs) == 1 + (name is not None)
     texts = [text.get_text() for ax in figure.subfigs[0].axes for text in ax.texts]
     assert ("28" in texts) == (name is not None and scale < 8)  # numbers are written where they can be read
+
+
+def test_a_kernel_that_was_empty_before_is_not_the_one_to_show():
+    before, after = (build_variants("transpose", OperatorFigureConfig(init="bilinear"), channels=4)["bilinear"] for _ in range(2))
+    with torch.no_grad():
+        after.conv.weight += 0.05 * torch.randn(after.conv.weight.shape, generator=torch.Generator().manual_seed(0))
+    responses = measure_responses({"before": before, "after": after}, same_kernel=True)
+    np.testing.assert_allclose(responses["before"].flat, 1, atol=1e-6)  # a kernel of the diagonal: bilinear interpolation
