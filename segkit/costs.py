@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.errors import SegkitError
-from segkit.metrics import operators
+from segkit.models.fingerprint import operators
 
 TOLERANCE = 0.02  # how far apart budgets that count as equal may lie
 

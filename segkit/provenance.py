@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from torch import nn
 from segkit import __version__
 from segkit.config import TrainConfig
 from segkit.data.digest import StreamDigest
-from segkit.metrics import operator_indices
+from segkit.measures import operator_indices
 from segkit.models.fingerprint import initial_hash
 from segkit.optim import learning_rate_factor
 
@@ -60,7 +61,7 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
         "deterministic": config.deterministic,
         "processes": processes,
         "threads": torch.get_num_threads(),
-        "ci_op": operator_indices(model),
+        "ci_op": {name: None if math.isnan(index) else index for name, index in operator_indices(model, config.in_channels).items()},
     }
 
 

@@ -5,6 +5,7 @@ Shapes: K classes, N images.
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +17,38 @@ from segkit.metrics import Scores, scores
 from segkit.task import SegmentationTask
 
 
+def gather(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Columns with a row per image, of all processes together and in the order of the images; the first column are their indices.
+
+    Every process must call it.
+    """
+    parts = [columns]
+    if dist.is_available() and dist.is_initialized():
+        everyone: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, columns)
+        parts = everyone
+    together = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(together[0])
+    return tuple(column[order] for column in together)
+
+
 def gather_per_image(task: SegmentationTask) -> tuple[np.ndarray, np.ndarray]:
     """The last evaluation of all processes, in the order of the images: indices int64 `[N]` and confusion matrices int64 `[N, K, K]`.
 
     Every process must call it.
     """
-    parts = [task.per_image()]
-    if dist.is_available() and dist.is_initialized():
-        everyone: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(everyone, parts[0])
-        parts = everyone
-    indices, matrices = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.argsort(indices)
-    return indices[order], matrices[order]
+    indices, matrices = gather(*task.per_image())
+    return indices, matrices
 
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value  # JSON has no NaN
+
+
+def _plain(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {name: _plain(value) for name, value in values.items()}
+    return _number(values) if isinstance(values, float) else values
 
 
 def summary(result: Scores, class_names: list[str]) -> dict[str, Any]:
@@ -47,7 +63,14 @@ def summary(result: Scores, class_names: list[str]) -> dict[str, Any]:
 
 
 def write_results(
-    folder: Path, task: SegmentationTask, names: list[str], per_image: tuple[np.ndarray, np.ndarray], **about: Any
+    folder: Path,
+    task: SegmentationTask,
+    names: list[str],
+    per_image: tuple[np.ndarray, np.ndarray],
+    *,
+    measured: Mapping[str, Any] | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    **about: Any,
 ) -> dict[str, Any]:
     """Writes `metrics.json` and `per_image.npz` (index, name, matrix, classes) to `folder`.
 
@@ -56,6 +79,8 @@ def write_results(
         task: The task that has just been evaluated.
         names: The image behind each entry of `per_image`.
         per_image: From `gather_per_image`.
+        measured: Further results for `metrics.json`; NaN becomes None.
+        arrays: Further columns for `per_image.npz`.
         about: Plain values that describe the evaluation, such as split and step.
 
     Returns:
@@ -64,8 +89,15 @@ def write_results(
     assert task.validation_scores is not None
     indices, matrices = per_image
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(folder / "per_image.npz", index=indices, name=np.array(names), matrix=matrices, classes=np.array(task.class_names))
-    values = {**about, "images": len(indices), **summary(task.validation_scores, task.class_names)}
+    columns: dict[str, Any] = {
+        "index": indices,
+        "name": np.array(names),
+        "matrix": matrices,
+        "classes": np.array(task.class_names),
+        **(arrays or {}),
+    }
+    np.savez_compressed(folder / "per_image.npz", **columns)
+    values = {**about, "images": len(indices), **summary(task.validation_scores, task.class_names), **_plain(measured or {})}
     (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
     return values
 

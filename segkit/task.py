@@ -221,7 +221,7 @@ class SegmentationTask(pl.LightningModule):
                     dist.all_reduce(buffer.data.div_(dist.get_world_size()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Counts one batch at native resolution; returns `{"prediction": uint8 [B, H, W]}`."""
+        """Counts one batch at native resolution; returns `{"prediction": uint8 [B, H, W], "logits": [B, K, H, W]}`."""
         logits = self(batch["image"])
         prediction = labels(logits)
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
@@ -229,7 +229,7 @@ class SegmentationTask(pl.LightningModule):
         self._matrices.append(matrices.cpu())
         if valid := int(matrices.sum()):
             self._val_loss += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
-        return {"prediction": prediction}
+        return {"prediction": prediction, "logits": logits}
 
     def on_validation_epoch_end(self) -> None:
         """Adds up the counts of all processes and logs the scores."""

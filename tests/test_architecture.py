@@ -55,7 +55,11 @@ ALLOWED = {
     "data": {"errors", "config", "data"},
     "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim"},
     "trainer": {"errors", "config", "checkpoint"},
+    "provenance": {"config", "data", "measures", "models", "optim"},
+    "costs": {"errors", "models"},
     "results": {"metrics", "task"},
+    "measures": {"metrics", "models", "results"},
+    "ablation": {"errors", "ablation"},
     "panels": set(),
     "figures": {"errors", "config", "figures", "metrics", "upsampling"},
     "console": set(),
@@ -82,7 +86,10 @@ def test_a_room_knows_only_the_rooms_below_it(path):
         ("timm", {"models"}),
         ("matplotlib", {"figures"}),
         ("segmentation_models_pytorch", {"models"}),
-        ("pytorch_lightning", {"task", "trainer", "callbacks", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file"}),
+        (
+            "pytorch_lightning",
+            {"task", "trainer", "callbacks", "provenance", "progress", "tracking", "checkpoint", "data", "cli", "metrics_file", "measures"},
+        ),
     ],
 )
 def test_a_library_is_imported_in_one_place(library, places):
@@ -90,7 +97,25 @@ def test_a_library_is_imported_in_one_place(library, places):
     assert users <= places
 
 
-@pytest.mark.parametrize("name", ["config", "errors", "runs", "cli/parsing", "cli/train", "cli/eval", "cli/visualize", "__init__"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config",
+        "errors",
+        "runs",
+        "cli/parsing",
+        "cli/train",
+        "cli/eval",
+        "cli/visualize",
+        "cli/ablate",
+        "cli/axes",
+        "cli/costs",
+        "ablation/plan",
+        "ablation/trial",
+        "ablation/run",
+        "__init__",
+    ],
+)
 def test_what_a_command_line_needs_before_it_is_understood_is_light(name):
     assert not {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py", top_level_only=True)} & HEAVY
 

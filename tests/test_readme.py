@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from segkit.cli.parsing import Parser, options
-from segkit.config import EvalConfig, OperatorFigureConfig, TrainConfig, from_dict
+from segkit.cli.visualize import FIGURES
+from segkit.config import EvalConfig, TrainConfig, from_dict
 from segkit.metrics import operator_index
 from segkit.models import UNet
 from segkit.upsampling import UPSAMPLERS, build_upsampler
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONFIGS = {"train": TrainConfig, "eval": EvalConfig, "visualize": OperatorFigureConfig}
+CONFIGS = {"train": TrainConfig, "eval": EvalConfig} | {name: kind for name, (kind, _) in FIGURES.items()}
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
@@ -25,7 +26,7 @@ COMMANDS = [
 
 def test_the_blocks_are_found():
     assert len(PYTHON) == README.count("```python") == 2
-    assert len(SHELL) == README.count("```bash") == 3
+    assert len(SHELL) == README.count("```bash") == 4
     assert {script for script, _ in COMMANDS} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 
@@ -49,13 +50,15 @@ def test_the_python_blocks_run(code, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(("script", "words"), COMMANDS, ids=[" ".join([script, *words]) for script, words in COMMANDS])
 def test_the_commands_parse(script, words, monkeypatch):
     monkeypatch.chdir(ROOT)
+    if script == "visualize":
+        script, *words = words
+    while words and not words[0].startswith("--"):
+        words = words[1:]  # runs
     parser = Parser(CONFIGS[script], "", file=script == "train")
     if script == "train":
         parser.add_argument("--resume")
-    else:
-        parser.add_argument("word", nargs="?")
     values = parser.read(words)
-    config = from_dict(CONFIGS[script], {name: value for name, value in values.items() if name not in ("resume", "word")})
+    config = from_dict(CONFIGS[script], {name: value for name, value in values.items() if name != "resume"})
     typed = [word[2:].split("=")[0] for word in words if word.startswith("--")]
     fields = {name for name, _ in options(CONFIGS[script])}
     assert [name for name in typed if name not in fields | {"config", "resume"}] == []
@@ -74,7 +77,7 @@ def test_the_files_exist_and_the_pictures_are_small():
     assert len(named) > 15
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert len(pictures) == 2
+    assert len(pictures) == 4
     assert all(10_000 < (ROOT / name).stat().st_size < 300_000 for name in pictures)
 
 

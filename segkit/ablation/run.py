@@ -49,7 +49,7 @@ class LocalExecutor:
 
     def __init__(self, gpus: Sequence[str], slots: int) -> None:
         self.slots = slots
-        threads = str(max(1, len(os.sched_getaffinity(0)) // slots))
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // slots))
         self.free = [{"OMP_NUM_THREADS": threads, **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})} for i in range(slots)]
         self.pool = ThreadPoolExecutor(slots)
         self.lock, self.running, self.stopping = threading.Lock(), set[subprocess.Popen[bytes]](), False
@@ -109,6 +109,7 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
                 trial = left.pop(0)
                 futures[executor.submit(trial)] = trial
                 states[trial.folder] = "running"
+            changed(states)
             done = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done if futures else set()
             for future in done:
                 trial = futures.pop(future)

@@ -20,6 +20,7 @@ import yaml
 
 State = Literal["finished", "failed", "interrupted", "busy", "waiting"]
 KEPT = {".lock", "log.txt", "attempts.json"}  # what a new start leaves in the folder
+COMMAND = [sys.executable, "-m", "segkit.cli"]
 STOPPED = {130, 143}  # exit codes of a run that a signal has stopped
 
 
@@ -132,7 +133,7 @@ def _command(
         file.write(f"$ {' '.join(words)}\n".encode())
         file.flush()
         process = subprocess.Popen(
-            [sys.executable, "-m", "segkit.cli", *words],
+            [*COMMAND, *words],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -24,12 +24,14 @@ def main(args: Sequence[str]) -> None:
 
 
 def evaluate(config: EvalConfig, checkpoint: Path) -> None:
-    """Evaluates `checkpoint` as `config` says and writes `metrics.json`, `per_image.npz` and `panel.png`."""
+    """Evaluates `checkpoint` as `config` says and writes `metrics.json`, `per_image.npz`, `panel.png` and, on request, `artefacts.npz`."""
+    import numpy as np
     from PIL import Image
     from rich.console import Console
 
     from segkit.console import header, score_table
     from segkit.data.module import SegmentationDataModule
+    from segkit.measures import ArtefactMeasures, BoundaryMeasures, Clock, boundary_summary, lines
     from segkit.panels import draw_panels, viewable
     from segkit.results import gather_per_image, worst_and_best, write_results
     from segkit.task import SegmentationTask
@@ -62,18 +64,27 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         raise cannot_write(folder, error) from None
     options = TrainerConfig(accelerator=config.accelerator, devices=config.devices, precision=config.precision or trained.trainer.precision)
     trainer = build_trainer(options)
+    clock, boundary, artefacts = Clock(), BoundaryMeasures(), ArtefactMeasures(len(task.class_names))
+    trainer.callbacks += [*([boundary] * config.boundary), *([artefacts] * config.artefacts), clock]  # type: ignore[attr-defined]
     console = Console()
     if trainer.is_global_zero:
         console.print(header({"checkpoint": f"{checkpoint}, step {task.step}", "data": f"{data}; scored on {split}"}), soft_wrap=True)
     trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
     indices, matrices = gather_per_image(task)
+    columns = boundary.gathered() if config.boundary else {}
     if not trainer.is_global_zero:
         return
     assert task.validation_scores is not None
     source = data.sources[split]
-    write_results(
-        folder, task, [source.name(i) for i in indices], (indices, matrices), split=split, checkpoint=str(checkpoint), step=task.step
-    )
+    measured: dict[str, Any] = {"seconds": clock.seconds}
+    if config.boundary:
+        measured["boundary"] = boundary_summary(columns, task.class_names)
+    if config.artefacts:
+        measured["artefacts"] = artefacts.summary(task.model, trained.in_channels)
+        np.savez_compressed(folder / "artefacts.npz", **artefacts.arrays())
+    about = {"split": split, "checkpoint": str(checkpoint), "step": task.step}
+    names = [source.name(i) for i in indices]
+    write_results(folder, task, names, (indices, matrices), measured=measured, arrays=columns, **about)
     worst, best = worst_and_best(matrices, config.images)
     if chosen := worst + best:
         titles = [f"worst: {source.name(int(indices[i]))}" for i in worst] + [f"best: {source.name(int(indices[i]))}" for i in best]
@@ -85,4 +96,6 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
         )
         Image.fromarray(panel).save(folder / "panel.png")
     console.print(score_table(task.validation_scores, task.class_names))
+    if rows := lines(measured):
+        console.print(header(rows), soft_wrap=True, highlight=False)
     console.print(f"results  {folder}", soft_wrap=True, highlight=False)

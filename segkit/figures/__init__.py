@@ -1,6 +1,30 @@
 """Figures for papers, one kind a file; matplotlib is imported here only, and only when something is drawn."""
 
-from segkit.figures.operators import OperatorResponses, draw_operators, measure_operator
+from segkit.figures.features import Network, Stage, draw_features, find_operators, record_stages
+from segkit.figures.operators import CHANNELS, OperatorResponses, build_variants, draw_operators, measure_operator
+from segkit.figures.overlap import RULE, Geometry, draw_overlap, list_geometries
+from segkit.figures.page import ResponseRow, draw_page
+from segkit.figures.responses import Responses, measure_responses
 from segkit.figures.style import save
 
-__all__ = ["OperatorResponses", "draw_operators", "measure_operator", "save"]
+__all__ = [
+    "CHANNELS",
+    "RULE",
+    "Geometry",
+    "Network",
+    "OperatorResponses",
+    "ResponseRow",
+    "Responses",
+    "Stage",
+    "build_variants",
+    "draw_features",
+    "draw_operators",
+    "draw_overlap",
+    "draw_page",
+    "find_operators",
+    "list_geometries",
+    "measure_operator",
+    "measure_responses",
+    "record_stages",
+    "save",
+]

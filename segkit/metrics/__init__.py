@@ -1,6 +1,6 @@
 """How good a segmentation is."""
 
-from segkit.metrics.artefacts import checkerboard_index, operator_index, operator_indices, operators, phase_gains
+from segkit.metrics.artefacts import checkerboard_index, operator_index, phase_gains
 from segkit.metrics.confusion import Scores, confusion_matrices, confusion_matrix, labels, scores
 
 __all__ = [
@@ -10,8 +10,6 @@ __all__ = [
     "confusion_matrix",
     "labels",
     "operator_index",
-    "operator_indices",
-    "operators",
     "phase_gains",
     "scores",
 ]

@@ -32,6 +32,20 @@ def labels(logits: Tensor) -> Tensor:
     return logits.max(1).indices.to(torch.uint8)
 
 
+def check_labels(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Which pixels count, bool `[B, H, W]`; the arguments and the error are those of `confusion_matrices`."""
+    assert prediction.shape == target.shape, (prediction.shape, target.shape)
+    assert target.ndim == 3, target.shape
+    prediction, target = prediction.int(), target.int()  # uint8 would wrap in the comparisons
+    valid = target != ignore_index
+    for what, values in (("truth", target), ("prediction", prediction)):
+        outside = ((values < 0) | (values >= num_classes)) & valid
+        if outside.any():
+            found = sorted(set(values[outside].tolist()))
+            raise SegkitError(f"the {what} has labels {found[:8]} outside 0..{num_classes - 1}; the ignore index is {ignore_index}")
+    return valid
+
+
 def confusion_matrices(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX) -> Tensor:
     """One confusion matrix per image, in one `bincount`: int64 `[B, K, K]`, rows truth, columns prediction.
 
@@ -44,16 +58,9 @@ def confusion_matrices(prediction: Tensor, target: Tensor, num_classes: int, ign
     Raises:
         SegkitError: A label of the truth or the prediction is outside 0..K-1.
     """
-    assert prediction.shape == target.shape, (prediction.shape, target.shape)
-    assert target.ndim == 3, target.shape
     images, bins = len(target), num_classes**2 + 1  # bin 0 takes what is ignored
-    prediction, target = prediction.int(), target.int()  # half the memory traffic of int64; uint8 would wrap in the comparisons
-    valid = target != ignore_index
-    for what, values in (("truth", target), ("prediction", prediction)):
-        outside = ((values < 0) | (values >= num_classes)) & valid
-        if outside.any():
-            found = sorted(set(values[outside].tolist()))
-            raise SegkitError(f"the {what} has labels {found[:8]} outside 0..{num_classes - 1}; the ignore index is {ignore_index}")
+    prediction, target = prediction.int(), target.int()  # half the memory traffic of int64
+    valid = check_labels(prediction, target, num_classes, ignore_index)
     cell = (target * num_classes + prediction + 1) * valid
     cell += torch.arange(images, dtype=torch.int32, device=cell.device).view(-1, 1, 1) * bins
     return torch.bincount(cell.flatten(), minlength=images * bins).view(images, bins)[:, 1:].reshape(images, num_classes, num_classes)
