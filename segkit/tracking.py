@@ -6,7 +6,9 @@ Shape legend: H W rows and columns, C channels.
 import logging
 import netrc
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,7 +105,7 @@ def build_loggers(
         return [], ""
     folder = Guarded(FolderLogger(run_folder), "metrics.csv")
     try:
-        run, line = _start(config, run_folder, run_name, run_config, tags, resume)
+        run, line = _start(config, run_folder, run_folder.name, run_name, run_config, tags, resume)
     except ImportError:
         return [folder], "disabled: wandb is not installed (pip install wandb)"
     except Exception as error:
@@ -115,7 +117,14 @@ def build_loggers(
 
 
 def _start(
-    config: WandbConfig, run_folder: Path, run_name: str, run_config: Mapping[str, Any], tags: Sequence[str], resume: bool
+    config: WandbConfig,
+    run_folder: Path,
+    run_id: str,
+    run_name: str,
+    run_config: Mapping[str, Any],
+    tags: Sequence[str],
+    resume: bool,
+    job_type: str | None = None,
 ) -> tuple[Any, str]:
     """The W&B run, None where it is disabled, and the line for the header."""
     mode = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
@@ -145,7 +154,8 @@ def _start(
             project=config.project,
             entity=config.entity,
             group=config.group,
-            id=run_folder.name,
+            job_type=job_type,
+            id=run_id,
             name=run_name,
             tags=sorted({*config.tags, *tags}),
             config=dict(run_config),
@@ -153,8 +163,9 @@ def _start(
             resume="allow" if resume else None,
             settings=settings,
         )
-        run.define_metric("trainer/global_step")  # the key under which Lightning's logger gives the step
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        if job_type is None:
+            run.define_metric("trainer/global_step")  # the key under which Lightning's logger gives the step
+            run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         return run
 
     why = ""
@@ -242,6 +253,60 @@ def log_table(
 
     for guarded, logger in _wandb(loggers):
         guarded.attempt(send, logger)
+
+
+def log_ablation(
+    config: WandbConfig,
+    folder: Path,
+    name: str,
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]],
+    figures: Mapping[str, Path],
+    summary: Mapping[str, float | str],
+) -> str:
+    """Show a finished ablation in W&B: one run of its group, of job type `summary`; told again, it is the same run that goes on.
+
+    Args:
+        config: Tracking options; the group is `name` where they have none.
+        folder: Of the ablation; `wandb/` below it.
+        name: Of the ablation.
+        tables: Columns and rows by title.
+        figures: PNG files by title.
+        summary: Numbers and words that stand for the ablation, such as an arm's difference and verdict.
+
+    Returns:
+        One line that says where they are.
+    """
+    if not first_process():
+        return ""
+    marker = folder / "wandb" / "summary_id.txt"
+    try:
+        again = marker.exists()
+        run_id = marker.read_text().strip() if again else uuid.uuid4().hex[:12]
+        grouped = replace(config, group=config.group or name)
+        run, line = _start(grouped, folder, run_id, name, {}, ["summary"], again, job_type="summary")
+        if run is None:
+            return line
+        marker.write_text(run_id + "\n")
+    except ImportError:
+        return "disabled: wandb is not installed (pip install wandb)"
+    except Exception as error:
+        return f"disabled: it did not start ({one_line(error)})"
+    try:
+        import wandb
+
+        shown = {
+            title: wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+            for title, (columns, rows) in tables.items()
+        }
+        run.log({**shown, **{title: wandb.Image(str(path)) for title, path in figures.items()}})
+        run.summary.update(dict(summary))
+    except Exception as error:
+        line = f"incomplete ({one_line(error)}); {line}"
+    try:
+        run.finish()
+    except Exception as error:
+        line = f"not finished ({one_line(error)}); {line}"
+    return line
 
 
 def finish(loggers: Sequence[Logger]) -> None:

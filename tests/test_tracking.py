@@ -8,12 +8,13 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segkit import tracking
 from segkit.callbacks import Checkpoints, PanelCallback
 from segkit.config import WandbConfig
 from segkit.metrics_file import FolderLogger
-from segkit.tracking import Guarded, build_loggers, finish, log_panels, log_table
+from segkit.tracking import Guarded, build_loggers, finish, log_ablation, log_panels, log_table
 
 
 @pytest.fixture(autouse=True)
@@ -219,3 +220,52 @@ def test_panels_that_cannot_be_sent_are_a_warning(run_folder, caplog):
     image, mask = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
     log_panels(loggers, 1, [image], [mask], [mask, mask], ["a"], 255, ["t"])
     assert "W&B failed, training goes on without it" in caplog.text
+
+
+def summarise(folder, config=None, **changes):
+    figure = folder / "forest.png"
+    Image.new("RGB", (8, 6), (200, 30, 30)).save(figure)
+    tables = {"arms": (["arm", "mean", "seed 0"], [["transpose", 0.5, 0.5], ["bilinear", None, "failed"]])}
+    given = {"tables": tables, "figures": {"forest": figure}, "summary": {"bilinear/delta": -0.01, "bilinear/verdict": "worse"}, **changes}
+    return log_ablation(config or WandbConfig(project="house"), folder, "operators", **given)
+
+
+def test_an_ablation_is_one_run_of_its_group(run_folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ablate.py", "--token", "SECRET-ON-THE-COMMAND-LINE"])
+    line = summarise(run_folder)
+    assert line == f"offline; sync with: wandb sync {next(run_folder.glob('wandb/offline-run-*'))}"
+    records = list(read_run_file(run_folder))
+    (run,) = [record.run for record in records if record.HasField("run")]
+    assert (run.project, run.run_group, run.job_type, run.display_name) == ("house", "operators", "summary", "operators")
+    (row,) = [row for row in history(records) if "arms/nrows" in row]
+    assert (row["arms/nrows"], row["arms/ncols"]) == (2, 3)
+    assert row["forest/_type"] == "image-file"
+    (media,) = run_folder.glob("wandb/offline-run-*/files/media/images/*.png")
+    assert np.array(Image.open(media)).tolist() == [[[200, 30, 30]] * 8] * 6
+    (table,) = run_folder.glob("wandb/offline-run-*/files/media/table/*.json")
+    assert json.loads(table.read_text())["data"] == [["transpose", 0.5, 0.5], ["bilinear", None, "failed"]]
+    summary = {item.key: json.loads(item.value_json) for record in records for item in record.summary.update}
+    assert (summary["bilinear/delta"], summary["bilinear/verdict"]) == (-0.01, "worse")
+    assert b"SECRET" not in b"".join(path.read_bytes() for path in run_folder.rglob("*") if path.is_file())
+    assert not any(record.HasField("environment") for record in records)
+
+
+def test_an_ablation_that_is_told_again_is_the_same_run(run_folder):
+    ids = []
+    for _ in range(2):
+        line = summarise(run_folder)
+        ids.append((run_folder / "wandb/summary_id.txt").read_text())
+        time.sleep(1 - time.time() % 1)  # wandb names the folder by the second
+    assert ids[0] == ids[1]
+    assert len(list(run_folder.glob(f"wandb/offline-run-*/run-{ids[0].strip()}.wandb"))) == 2
+    assert line == f"offline; sync with: wandb sync {run_folder}/wandb/offline-run-*"
+
+
+def test_tracking_never_fails_an_ablation(run_folder, monkeypatch):
+    assert summarise(run_folder, WandbConfig(mode="disabled")) == "disabled"
+    assert not (run_folder / "wandb").exists()
+    line = summarise(run_folder, figures={"forest": run_folder / "nowhere.png"})
+    assert line.startswith("incomplete (")
+    assert "; offline; sync with: wandb sync " in line
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert summarise(run_folder) == "disabled: wandb is not installed (pip install wandb)"

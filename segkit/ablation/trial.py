@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -84,11 +84,15 @@ def run_trial(
             if code < 0 or code in STOPPED:
                 return "interrupted"
             if code:
-                log = _tail(folder / "log.txt")
-                _write(folder / "failed.json", {"code": code, "stage": stage, "message": log[-1] if log else "", "log": log})
+                note_failure(trial, code, stage, _tail(folder / "log.txt"))
                 return "failed"
         _write(folder / "done.json", _seconds(folder))
         return "finished"
+
+
+def note_failure(trial: Trial, code: int, stage: str, log: Sequence[str]) -> None:
+    """Writes `failed.json`: what failed, and the end of its log."""
+    _write(Path(trial.folder) / "failed.json", {"code": code, "stage": stage, "message": log[-1] if log else "", "log": [*log]})
 
 
 def _commands(trial: Trial) -> Iterator[tuple[str, list[str]]]:

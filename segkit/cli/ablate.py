@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -62,6 +63,8 @@ def ablate(config: AblateConfig) -> None:
     """Plans, measures the arms, runs what is not finished, and reports."""
     from rich.console import Console
 
+    from segkit.ablation.live import LiveTable
+    from segkit.ablation.outline import outline
     from segkit.ablation.run import run_all
 
     console = Console()
@@ -69,17 +72,20 @@ def ablate(config: AblateConfig) -> None:
     folder = Path(config.runs).resolve() / "ablations" / plan.name
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            console.print(outline(plan, config, measure_arms(plan, Path(scratch), console)))
+            costs = measure_arms(plan, Path(scratch), console, threads(config))
+            console.print(outline(plan, folder, costs, slots(config)))
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from None
+    executor = build_executor(config, folder)
     plan.write(folder)
-    costs = measure_arms(plan, folder, console)
-    console.print(outline(plan, config, costs))
+    costs = measure_arms(plan, folder, console, threads(config))
+    console.print(outline(plan, folder, costs, executor.slots))
     trials = list_trials(plan, folder)
-    run_all(build_executor(config), list(trials.values()), config.retry_failed, lambda states: None)
+    with LiveTable(trials, costs, executor.slots, console) as table:
+        run_all(executor, list(trials.values()), config.retry_failed, table)
 
 
 def build_plan(config: AblateConfig) -> "Plan":
@@ -183,7 +189,7 @@ def list_trials(plan: "Plan", folder: Path) -> dict[tuple[str, int], "Trial"]:
     }
 
 
-def measure_arms(plan: "Plan", folder: Path, console: Any) -> dict[str, dict[str, Any]]:
+def measure_arms(plan: "Plan", folder: Path, console: Any, threads: int) -> dict[str, dict[str, Any]]:
     """What each arm costs here, one after the other in fresh processes while nothing else runs; measured once, kept in `costs.json`."""
     path = folder / "costs.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -194,29 +200,49 @@ def measure_arms(plan: "Plan", folder: Path, console: Any) -> dict[str, dict[str
             with tempfile.TemporaryDirectory() as scratch:
                 source, out = Path(scratch) / "arm.yaml", Path(scratch) / "costs.json"
                 source.write_text(yaml.safe_dump(arm.config))
+                began = time.perf_counter()
                 done = subprocess.run(
                     [sys.executable, "-m", "segkit.cli", "ablate", "costs", "--config", str(source), "--out", str(out)],
                     capture_output=True,
                     text=True,
-                    env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+                    env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": str(threads)},
                 )
                 if done.returncode:
                     line = (done.stderr.strip().splitlines() or ["no message"])[-1]
                     raise RunFailed(f"arm {arm.name} cannot be trained: {line}")
-                known[arm.name] = {**json.loads(out.read_text()), "trial": key}
+                measured = json.loads(out.read_text())
+                known[arm.name] = {**measured, "start_s": time.perf_counter() - began - measured.pop("measuring_s"), "trial": key}
             path.write_text(json.dumps(known, indent=2) + "\n")
         costs[arm.name] = known[arm.name]
     return costs
 
 
-def build_executor(config: AblateConfig) -> "Executor":
-    """Who executes the runs."""
+def slots(config: AblateConfig) -> int:
+    """Runs at a time; of a cluster, whose queue holds the others, as many as there are."""
+    from segkit.ablation.run import visible_gpus
+
+    here = config.executor == "local" or config.cluster.get("cluster") == "local"
+    gpus = visible_gpus() if here and config.trainer.accelerator != "cpu" else []
+    return config.slots or ((len(gpus) or max(1, len(os.sched_getaffinity(0)) // 2)) if here else sys.maxsize)
+
+
+def threads(config: AblateConfig) -> int:
+    """Threads of a run, with which it is measured too."""
+    if config.executor == "local":
+        return max(1, len(os.sched_getaffinity(0)) // slots(config))
+    return max(1, int(config.cluster.get("cpus_per_task", 2) if config.executor == "slurm" else config.cluster.get("num_cpus", 1)))
+
+
+def build_executor(config: AblateConfig, folder: Path) -> "Executor":
+    """Who executes the runs of the ablation in `folder`."""
+    from segkit.ablation.clusters import RayExecutor, SubmititExecutor
     from segkit.ablation.run import LocalExecutor, visible_gpus
 
-    gpus = visible_gpus() if config.trainer.accelerator != "cpu" else []
-    return LocalExecutor(gpus, config.slots or len(gpus) or max(1, (os.cpu_count() or 1) // 2))
-
-
-def outline(plan: "Plan", config: AblateConfig, costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Arms, seeds, runs, and about how long and how large they will be."""
-    return ""
+    gpu = config.trainer.accelerator != "cpu"
+    if config.executor == "slurm":
+        return SubmititExecutor(folder / "jobs", slots(config), config.cluster)
+    if config.executor == "ray":
+        return RayExecutor(slots(config), config.cluster, gpu)
+    if config.cluster:
+        raise SegkitError(f"--cluster.{next(iter(config.cluster))}: this machine needs none; it goes with --executor slurm or ray")
+    return LocalExecutor(visible_gpus() if gpu else [], slots(config))

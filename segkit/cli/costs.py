@@ -1,13 +1,19 @@
 """`ablate.py costs`: what the network of a configuration costs on this machine."""
 
+import itertools
 import json
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segkit.cli.parsing import Parser
 from segkit.cli.train import build_task
 from segkit.config import TrainConfig, from_dict
+
+if TYPE_CHECKING:
+    from segkit.data.module import SegmentationDataModule
 
 DESCRIPTION = "Measure what the network of a configuration costs here: parameters, multiply-adds, latency, time and memory of a step."
 
@@ -67,4 +73,23 @@ def measure_costs(config: TrainConfig) -> dict[str, object]:
     scored = next(data.sources[split] for split in ("test", "val", "train") if split in data.sources)
     image = torch.randint(256, (1, config.in_channels, *scored.size(0)), dtype=torch.uint8, device=device)
     about = {"device": device_name(config.trainer.accelerator), "precision": config.trainer.precision, "batch": list(images.shape)}
-    return {**measure(infer, task.model, step, image, device), **about}
+    began = time.perf_counter()
+    costs = {**measure(infer, task.model, step, image, device), **about, **run_length(config, data)}
+    return {**costs, "measuring_s": time.perf_counter() - began}
+
+
+def run_length(config: TrainConfig, data: "SegmentationDataModule") -> dict[str, object]:
+    """How much work a run has and what its data take, so that its time can be estimated; milliseconds are those of one process."""
+    from segkit.costs import latency
+    from segkit.data.dataset import EvalDataset, TrainDataset
+    from segkit.data.transforms import TrainTransform
+
+    epochs, steps = config.trainer.max_epochs, config.trainer.max_steps
+    train, scored = data.sources["train"], data.sources.get("val", data.sources["train"])
+    augmented, whole, turn = TrainDataset(train, TrainTransform(config.data), config.seed), EvalDataset(scored), itertools.count()
+    return {
+        "steps": epochs * data.steps_per_epoch(1, config.trainer.accumulate) if epochs else steps,
+        "images": {split: len(source) for split, source in data.sources.items()},
+        "augment_ms": latency(lambda: augmented[0, next(turn) % len(train)], seconds=1.0)[0],
+        "read_ms": latency(lambda: whole[next(turn) % len(scored)], seconds=0.5)[0],
+    }
