@@ -105,6 +105,8 @@ def build_plan(config: AblateConfig) -> "Plan":
     base = plain({f.name: values[f.name] for f in fields(TrainConfig)})
     if base["trainer"]["devices"] == "auto":
         base["trainer"]["devices"] = 1  # a run is one slot's
+    if config.aa and not config.axes:  # the noise of one setting
+        config.axes = {"upsample": [config.upsample]}
     settings = combinations(config.axes, config.exclude)
     name = config.name or "-".join([config.data.kind, config.decoder, *(axis.split(".")[-1] for axis in config.axes)])
     if config.match != "native":
