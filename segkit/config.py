@@ -302,6 +302,17 @@ class AblateConfig(TrainConfig):
 
 
 @dataclass(kw_only=True)
+class ReportConfig:
+    """The report of an ablation.
+
+    Args:
+        images: draw the images on which arms differ most, for which runs predict them again; needs the data set
+    """
+
+    images: bool = True
+
+
+@dataclass(kw_only=True)
 class EvalConfig:
     """One evaluation.
 

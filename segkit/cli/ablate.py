@@ -16,7 +16,7 @@ import yaml
 from segkit.cli.axes import parse_values, split_axes
 from segkit.cli.parsing import Parser
 from segkit.cli.train import build_task, plain
-from segkit.config import AblateConfig, TrainConfig, from_dict
+from segkit.config import AblateConfig, ReportConfig, TrainConfig, from_dict
 from segkit.errors import RunFailed, SegkitError
 from segkit.runs import cannot_write
 
@@ -35,13 +35,13 @@ DESCRIPTION = (
 def main(args: Sequence[str]) -> None:
     """Parses `args` and runs, reports or measures."""
     if args[:1] == ["costs"]:
-        from segkit.cli.costs import main as costs
+        from segkit.cli.costs import main as costs_main
 
-        costs(args[1:])
+        costs_main(args[1:])
     elif args[:1] == ["report"]:
-        from segkit.cli.report import main as report
+        from segkit.cli.report import main as report_main
 
-        report(args[1:])
+        report_main(args[1:])
     else:
         ablate(read(args))
 
@@ -66,6 +66,7 @@ def ablate(config: AblateConfig) -> None:
     from segkit.ablation.live import LiveTable
     from segkit.ablation.outline import outline
     from segkit.ablation.run import run_all
+    from segkit.cli.report import report
 
     console = Console()
     plan = build_plan(config)
@@ -86,6 +87,7 @@ def ablate(config: AblateConfig) -> None:
     trials = list_trials(plan, folder)
     with LiveTable(trials, costs, executor.slots, console) as table:
         run_all(executor, list(trials.values()), config.retry_failed, table)
+    report(folder, ReportConfig())
 
 
 def build_plan(config: AblateConfig) -> "Plan":
@@ -103,6 +105,8 @@ def build_plan(config: AblateConfig) -> "Plan":
     base = plain({f.name: values[f.name] for f in fields(TrainConfig)})
     if base["trainer"]["devices"] == "auto":
         base["trainer"]["devices"] = 1  # a run is one slot's
+    if config.aa and not config.axes:  # the noise of one setting
+        config.axes = {"upsample": [config.upsample]}
     settings = combinations(config.axes, config.exclude)
     name = config.name or "-".join([config.data.kind, config.decoder, *(axis.split(".")[-1] for axis in config.axes)])
     if config.match != "native":

@@ -93,7 +93,7 @@ def draw_example(axes: Sequence["Axes"], example: WorkedExample) -> None:
     chosen = np.arange(side**2) == pixel
     dashes = (0, (2, 1))
 
-    titles = {source: "input", kernel: "kernel", counts: "response to ones", output: "output"}
+    titles = {source: "input", kernel: "kernel", counts: "overlap counts" if example.transposed else "response to ones", output: "output"}
     for ax, values in ((source, INPUT), (kernel, example.kernel), (counts, example.counts), (output, example.output)):
         top = max(values.max(), 2) * 1.3
         picture(ax, values, MAGNITUDE, 0, top)
