@@ -96,7 +96,7 @@ def _differences(analysis: Analysis) -> list[Block]:
 def _classes(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]:
     if not any(c.classes for c in analysis.comparisons.values()):
         return [Paragraph("No arm can be compared class by class yet.")]
-    return [Verdicts(class_verdicts(analysis)), tables.class_table(analysis), *_some(pictures, "classes")]
+    return [tables.class_table(analysis), *_some(pictures, "classes"), Verdicts(class_verdicts(analysis))]
 
 
 def _boundaries(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]:
