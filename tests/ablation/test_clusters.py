@@ -1,18 +1,12 @@
 """Trials on clusters, for real: submitit's executor of local jobs, and a Ray cluster of two nodes on this machine."""
 
 import json
-import os
-import socket
-import sys
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from segkit.ablation.clusters import RayExecutor, SubmititExecutor
-from segkit.ablation.trial import state
-from segkit.errors import RunFailed, SegkitError
 
 
 def wait_for(happens, *futures):
