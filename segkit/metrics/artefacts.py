@@ -129,7 +129,7 @@ class NetworkIndex:
 
     def grid(self, s: int) -> Tensor:
         """The repeating pattern P of every class, mean of the halves: float64 `[K, s, s]`."""
-        return self._halves(s).mean(0)
+        return self._halves(s).mean(0).cpu()
 
     def _halves(self, s: int) -> Tensor:
         means = self.sums[s] / self.totals[s][:, :1, None, None]  # NaN in a half with no cell
@@ -140,7 +140,7 @@ class NetworkIndex:
         found = {}
         for s, totals in self.totals.items():
             cells, energy, power = totals.sum(0).tolist()
-            odd, even = self._halves(s)
+            even, odd = self._halves(s)
             # what float32 logits cannot resolve is no variation
             value = (odd * even).mean((-2, -1)).sum().item() / (energy / (cells * s**2)) if energy > 1e-12 * power else 0.0
             found[s] = min(max(value, 0.0), 1.0) if bool((totals[:, 0] > 0).all()) else float("nan")
