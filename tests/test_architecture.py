@@ -59,7 +59,7 @@ ALLOWED = {
     "costs": {"errors", "models"},
     "results": {"metrics", "task"},
     "measures": {"metrics", "models", "results"},
-    "ablation": {"errors", "ablation"},
+    "ablation": {"errors", "config", "runs", "figures", "ablation"},
     "panels": set(),
     "figures": {"errors", "config", "figures", "metrics", "models", "upsampling"},
     "console": set(),

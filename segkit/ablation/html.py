@@ -11,7 +11,7 @@ from segkit.figures.report import LOOKS
 from segkit.figures.style import GREY, INK
 
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "unresolved": "?", "withheld": "✕", "noise": "±"}  # told apart without colour
-WHOLE = re.compile(r"\[[^\]]*\]|p (?:=|&lt;) [\d.]+|--\w+|[\d.]+ (?:%|points?|seeds?|images|steps|pixels)")
+WHOLE = re.compile(r"[+-][\d.]+ to [+-][\d.]+|\[[^\]]*\]|p (?:=|&lt;) [\de.-]*\d|--\w+|[\d.]+ (?:%|points?|seeds?|images|steps|pixels)")
 SIGNED = re.compile("[▲▼]$")
 WIDE = {"images"}
 

@@ -31,7 +31,7 @@ CAPTIONS = {
     "spectrum": ("Power spectrum of the trained logits. Dotted: the grids of one to five stages of scale 2.", "spectrum of the logits"),
     "images": (
         "The images on which an arm is farthest from the baseline by the image's mean IoU, averaged over seeds: in per cent for the "
-        "baseline, as a difference in points for the others. Predictions of one seed; the marked square enlarged; lines are true boundaries.",
+        "baseline, as a difference in points for the others. Predictions of one seed; the square enlarged; lines are true boundaries.",
         "images on which arms differ most",
     ),
 }  # fmt: skip
@@ -142,7 +142,7 @@ def _fairness(analysis: Analysis) -> list[Block]:
         blocks.append(
             Paragraph(
                 "Within each seed all arms recorded the same initial weights outside the operators, sample order, augmented batches, "
-                "schedule, software, code and device, but for what an axis changes by design. What is compared is what each run really used."
+                "schedule, software, code and device, but for what an axis changes by design. Compared is what each run really used."
             )
         )
     named = {axis: ", ".join(RECORDS[record] for record in may_differ(axis)) for axis in study.plan.axes}

@@ -58,6 +58,7 @@ svg image { image-rendering: pixelated; }
 table { border-collapse: collapse; font: .82rem/1.4 var(--sans); font-variant-numeric: tabular-nums lining-nums; }
 th, td { padding: .38rem .6rem; text-align: right; white-space: nowrap; vertical-align: baseline; }
 .words { text-align: left; }
+td.words { max-width: 26rem; white-space: normal; overflow-wrap: break-word; }
 thead th { white-space: normal; vertical-align: bottom; line-height: 1.25;
   border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); font-weight: 600; }
 tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); }

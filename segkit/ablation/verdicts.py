@@ -1,8 +1,8 @@
 """What a study found, in plain sentences."""
 
 from segkit.ablation.compare import Analysis, Comparison
-from segkit.ablation.numbers import interval, percent, points, probability, several
-from segkit.ablation.stats import Contrast
+from segkit.ablation.numbers import interval, points, several
+from segkit.ablation.stats import Contrast, sentence
 
 LABELS = {"miou": "mIoU", "boundary": "boundary mIoU"}
 
@@ -28,30 +28,7 @@ def _verdict(found: Comparison, score: str) -> tuple[str, str]:
         return "pending", f"{arm} against {baseline}: {LABELS[score]} was not measured in all runs."
     if found.arm.aa:
         return "noise", noise(found, score)
-    return ("one seed" if c.seeds == 1 else c.verdict), sentence(c, arm, baseline, LABELS[score])
-
-
-def sentence(c: Contrast, arm: str, baseline: str, label: str) -> str:
-    """What a contrast says, in one sentence, with what so many seeds cannot say."""
-    by = f"{points(c.difference)} points of {label}"
-    if c.seeds == 1:
-        return f"{arm} against {baseline}: {by} with one seed, which ranks nothing: another seed may turn it round."
-    told = f"{by}, 95 % interval {interval(c.interval)}"
-    basis = f"{several(c.seeds, 'seed')}, {several(c.images, 'image')}"
-    p = f"p {_equals(c.headline_p_holm)}" + (f" by Holm over {c.comparisons} comparisons" if c.comparisons > 1 else "")
-    few = "" if c.least_p <= 0.05 else f" {c.seeds} seeds cannot reach p < .05 in the sign-flip test."
-    if c.verdict in ("better", "worse"):
-        return f"{arm} is {c.verdict} than {baseline}: {told}, {p}, {basis}.{few}"
-    if c.verdict == "equivalent":
-        return f"{arm} and {baseline} are equivalent within {100 * (c.margin or 0):g} points: {told}, {basis}.{few}"
-    return (
-        f"{arm} against {baseline} is unresolved: {told}, {p}; {basis} detect a true difference of {percent(c.detectable)} points "
-        f"in four of five studies.{few}"
-    )
-
-
-def _equals(p: float) -> str:
-    return probability(p) if p < 0.001 else f"= {probability(p)}"
+    return ("one seed" if c.seeds == 1 else c.verdict), sentence(arm, baseline, c, f"{LABELS[score]} points")
 
 
 def noise(found: Comparison, score: str = "miou") -> str:

@@ -96,7 +96,7 @@ def draw_examples(examples: Sequence[Example], classes: Sequence[str], colors: S
     if ignore_index in seen:
         patches.append(Patch(color=palette[ignore_index] / 255, label="ignored"))
     columns = min(len(patches), 2 + 2 * len(arms))
-    figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=7, labelcolor=INK, frameon=False, handlelength=1)
+    figure.legend(handles=patches, loc="outside lower left", ncols=columns, fontsize=7, labelcolor=INK, frameon=False, handlelength=1)
     return figure
 
 

@@ -97,7 +97,7 @@ def test_sentences_and_table_for_the_terminal(whole):
     study, _ = whole
     better, unresolved, worse, noise = headline(study)
     assert better.startswith("bilinear is better than transpose: +")
-    assert unresolved.startswith("nearest against transpose is unresolved: ")
+    assert unresolved.startswith("whether nearest is better or worse than transpose is unresolved: ")
     assert "5 seeds cannot reach p < .05" in unresolved
     assert worse.startswith("pixel_shuffle is worse than transpose: ")
     assert noise.startswith("transpose under 6 other seeds differs from itself by ")
@@ -134,14 +134,14 @@ def test_the_latex_table(whole):
     assert all(len(re.findall(r"(?<!\\)&", row)) == 6 for row in rows)
     assert rows[4].startswith(r"pixel\_shuffle & ")
     assert "$-$" in rows[4]
-    assert not re.search("[−–_](?!shuffle)", "".join(lines))
+    assert not re.search("[^ -~]|_(?!shuffle)", "".join(lines))
 
 
 @pytest.mark.parametrize(("finished", "words"), [
     ([], ["0 of 4 runs finished", "There is nothing to compare yet", "no seed that both have finished", "Nothing to hold against"]),
     ([("a", 0)], ["1 of 4 runs finished", "There is nothing to compare yet"]),
     ([("b", 0)], ["1 of 4 runs finished", "There is nothing to compare yet"]),
-    ([("a", 0), ("b", 0)], ["with one seed, which ranks nothing", "An arm with one seed is not ranked", "one seed"]),
+    ([("a", 0), ("b", 0)], ["one seed ranks nothing", "An arm with one seed is not ranked"]),
     ([("a", 0), ("a", 1), ("b", 0), ("b", 1)], ["2 seeds cannot reach p < .05"]),
 ])  # fmt: skip
 def test_from_what_is_finished_so_far(tmp_path, write_study, predict, finished, words):
