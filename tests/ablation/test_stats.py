@@ -501,7 +501,8 @@ class TestSentence:
     def test_too_few_seeds(self):
         c = replace(self.base, interval=(-0.01, 0.034), seeds=3, least_p=0.25, verdict="unresolved")
         assert sentence("a", "b", c) == (
-            "whether a is better or worse than b is unresolved: +1.20 mIoU points (95 % interval -1.00 to +3.40 over 3 seeds and 233 images); "
+            "whether a is better or worse than b is unresolved: "
+            "+1.20 mIoU points (95 % interval -1.00 to +3.40 over 3 seeds and 233 images); "
             "so many seeds and images detect 1.3 points with 80 % power; "
             "3 seeds cannot reach p < .05 in the exact sign-flip test over the seeds."
         )

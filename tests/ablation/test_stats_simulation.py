@@ -5,7 +5,7 @@
 Seed s of an arm classifies a share of class k in image i rightly: a base, how hard the image is (the same for both arms), how good the seed
 is (in part the same for both), and the arm's own effects of seed, of image, and of seed on image. Classes differ in size, and two of them
 are not in every image. The truth is the difference of the mean mIoU of infinitely many seeds, each on infinitely many images: the shares
-are linear and independent of the sizes, so that the expected matrix of a seed is known, and only the mean over seeds is drawn, 200,000 times.
+are linear and independent of the sizes, so that the expected matrix of a seed is known; only the mean over seeds is drawn, 200,000 times.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ PRESENT, LOG_SIZE, LOG_SPREAD = np.array([1, 1, 0.6, 0.3]), np.log([8000, 3000, 
 TAKEN_FOR = np.array([[0, 0.6, 0.3, 0.1], [0.7, 0, 0.2, 0.1], [0.6, 0.3, 0, 0.1], [0.5, 0.3, 0.2, 0]])
 COMMON = 0.01  # standard deviation of what both arms owe to a seed
 
-# standard deviations of an arm's effects of seed, image, and seed on image; in the comments the seeds' share of the variance at n = 3 and 10
+# standard deviations of an arm's effects of seed, image, and seed on image; in comments the seeds' share of the variance at n = 3 and 10
 SETTINGS = {
     "images": (0.0, 0.05, 0.02),  # 0.04, 0.01
     "images most": (0.004, 0.04, 0.03),  # 0.3, 0.1
