@@ -16,6 +16,7 @@ from segkit.ablation.stats import Contrast
 from segkit.ablation.study import Study, StudyArm, look_up
 from segkit.ablation.tables import trimap_radii
 from segkit.config import IGNORE_INDEX
+from segkit.errors import SegkitError
 from segkit.figures import examples, report
 from segkit.figures.report import Curve, Look
 
@@ -48,12 +49,15 @@ class Prediction(NamedTuple):
 Predict = Callable[[Path, int], Prediction]  # a run's folder and the index of an image in the scored split
 
 
-def draw(analysis: Analysis, predict: Predict | None) -> dict[str, "Figure"]:
-    """The figures for which there is something to draw, by name in the order of `NAMES`.
+def draw(analysis: Analysis, predict: Predict | None) -> tuple[dict[str, "Figure"], str]:
+    """The figures for which there is something to draw.
 
     Args:
         analysis: What was found.
         predict: Says what a run predicts; None leaves the figure of images out.
+
+    Returns:
+        The figures by name, in the order of `NAMES`, and why there are no images, empty where there are.
     """
     study = analysis.study
     others = [arm for arm in study.arms if not arm.aa]
@@ -67,10 +71,13 @@ def draw(analysis: Analysis, predict: Predict | None) -> dict[str, "Figure"]:
             scores = {arm: list(every[arm].values()) for arm in costs}
             drawn[name] = report.draw_against(costs, scores, look, label, "mIoU")
     drawn |= _trimaps(study, look) | _artefacts(study, look)
-    if predict and (found := _examples(analysis, predict)):
-        chosen, colors = found
-        drawn["images"] = examples.draw_examples(chosen, study.classes, colors, IGNORE_INDEX)
-    return {name: report.settle(drawn[name]) for name in NAMES if name in drawn}
+    missing = "they were not asked for." if predict is None else "no two arms share a finished seed."
+    try:
+        if predict and (found := _examples(analysis, predict)):
+            drawn["images"], missing = examples.draw_examples(found[0], study.classes, found[1], IGNORE_INDEX), ""
+    except SegkitError as error:  # data or checkpoints are elsewhere by now: the rest of the report needs neither
+        missing = f"{error}."
+    return {name: report.settle(drawn[name]) for name in NAMES if name in drawn}, missing
 
 
 def _differences(analysis: Analysis, look: Mapping[str, Look]) -> dict[str, "Figure"]:

@@ -49,8 +49,8 @@ def write_report(study: Study, folder: Path, predict: Predict | None = None) -> 
         SegkitError: A file cannot be written.
     """
     analysis = _analysis(study)
-    figures = draw(analysis, predict)
-    document = compose(analysis, figures)
+    figures, missing = draw(analysis, predict)
+    document = compose(analysis, figures, missing)
     pages = {
         "report.html": html(document, {name: svg(figure) for name, figure in figures.items()}),
         "report.md": markdown(document),

@@ -11,7 +11,7 @@ from segkit.ablation.numbers import several
 from segkit.ablation.pictures import stage_names
 from segkit.ablation.protocol import protocol
 from segkit.ablation.study import look_up
-from segkit.ablation.verdicts import noise, verdicts
+from segkit.ablation.verdicts import class_verdicts, noise, verdicts
 
 CAPTIONS = {
     "runs": ("Every run: a mark each, a thin line per seed, a bar at the mean of each arm.", "mIoU of every run, by arm"),
@@ -37,12 +37,13 @@ CAPTIONS = {
 }  # fmt: skip
 
 
-def compose(analysis: Analysis, drawn: Collection[str]) -> Document:
+def compose(analysis: Analysis, drawn: Collection[str], no_images: str = "") -> Document:
     """The report of a study.
 
     Args:
         analysis: What was found.
         drawn: The figures that there are.
+        no_images: Why the figure of images is not among them.
     """
     study = analysis.study
     pictures = {name: Picture(name, *CAPTIONS[name]) for name in drawn}
@@ -57,7 +58,7 @@ def compose(analysis: Analysis, drawn: Collection[str]) -> Document:
         Section("Classes", _classes(analysis, pictures)),
         Section("Boundaries", _boundaries(analysis, pictures)),
         Section("Artefacts", _artefacts(analysis, pictures)),
-        *([Section("Where the arms differ", [pictures["images"]])] if "images" in pictures else []),
+        Section("Where the arms differ", _some(pictures, "images") or [Paragraph(f"No images: {no_images}")]),
         Section("Failed and unfinished runs", _missing(analysis)),
         Section("Fairness", _fairness(analysis)),
         Section("What cannot be concluded", [Items(limits(analysis))]),
@@ -95,7 +96,7 @@ def _differences(analysis: Analysis) -> list[Block]:
 def _classes(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]:
     if not any(c.classes for c in analysis.comparisons.values()):
         return [Paragraph("No arm can be compared class by class yet.")]
-    return [tables.class_table(analysis), *_some(pictures, "classes")]
+    return [Verdicts(class_verdicts(analysis)), tables.class_table(analysis), *_some(pictures, "classes")]
 
 
 def _boundaries(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]:

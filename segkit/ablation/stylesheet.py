@@ -71,7 +71,7 @@ pre { overflow-x: auto; margin: .4rem 0; padding: .8rem 1rem; background: var(--
   font: .78rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
 @media (max-width: 40rem) {
   body { padding-top: 1.4rem; font-size: 1rem; }
-  dl, .verdicts li { grid-template-columns: 1fr; }
+  dl, .verdicts li { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; }
   h2 { margin-top: 2.4rem; }
   tr > :first-child { max-width: 8.5rem; white-space: normal; overflow-wrap: break-word; }

@@ -31,6 +31,16 @@ def _verdict(found: Comparison, score: str) -> tuple[str, str]:
     return ("one seed" if c.seeds == 1 else c.verdict), sentence(arm, baseline, c, f"{LABELS[score]} points")
 
 
+def class_verdicts(analysis: Analysis) -> list[tuple[str, str]]:
+    """A word and a sentence for every class in which an arm is better or worse than the baseline, and one for all the others."""
+    named = [(name, k, c) for name, found in analysis.comparisons.items() if not found.arm.aa for k, c in (found.classes or {}).items()]
+    claimed = [(name, k, c) for name, k, c in named if c.verdict in ("better", "worse")]
+    told = [(str(c.verdict), f"{k}: {sentence(name, analysis.study.baseline.name, c, 'IoU points')}") for name, k, c in claimed]
+    if left := len(named) - len(claimed):
+        told.append(("unresolved", f"{left} of {several(len(named), 'difference')} between arms in single classes."))
+    return told
+
+
 def noise(found: Comparison, score: str = "miou") -> str:
     """What an A/A comparison shows."""
     c: Contrast | None = getattr(found, score)

@@ -147,7 +147,7 @@ def test_the_latex_table(whole):
 def test_from_what_is_finished_so_far(tmp_path, write_study, predict, finished, words):
     missing = [(arm, seed) for arm in "ab" for seed in (0, 1) if (arm, seed) not in finished]
     study = load_study(write_study(tmp_path, {"a": 0, "b": 0.05}, seeds=2, unfinished=missing))
-    drawn = draw(analyse(study, resamples=100), predict)
+    drawn, _ = draw(analyse(study, resamples=100), predict)
     assert ("differences" in drawn) == ("images" in drawn) == (len(finished) > 1)
     text = said(study, drawn)
     assert all(word in text for word in words)
@@ -168,12 +168,30 @@ def test_an_earlier_report_leaves_no_figure_behind(tmp_path, write_study):
 
 def test_what_was_not_measured_is_said(tmp_path, write_study):
     study = load_study(write_study(tmp_path, {"a": 0, "b": 0}, seeds=1, boundary=False, artefacts=False, costs=False))
-    drawn = draw(analyse(study, resamples=100), None)
+    drawn, missing = draw(analyse(study, resamples=100), None)
+    assert missing == "they were not asked for."
     assert list(drawn) == ["runs", "differences", "classes"]
     text = said(study, drawn)
     assert "No finished run has boundary measures." in text
     assert "No finished run has artefact measures." in text
     assert "not measured" in text
+
+
+def test_images_that_cannot_be_read_are_missed_and_nothing_else(tmp_path, write_study):
+    def predict(folder, index):
+        raise SegkitError("the data is not in 'here'")
+
+    study = load_study(write_study(tmp_path, {"a": 0, "b": 0.05}, seeds=2))
+    drawn, missing = draw(analyse(study, resamples=100), predict)
+    assert {"runs", "differences", "classes"} < set(drawn)
+    assert "No images: the data is not in 'here'." in markdown(compose(analyse(study, resamples=100), drawn, missing))
+
+
+def test_classes_have_their_sentences(whole):
+    text = said(whole[0])
+    assert "**better**: pole: bilinear is better than transpose: +" in text
+    assert "**worse**: sky: pixel_shuffle is worse than transpose: -" in text
+    assert re.search(r"\*\*unresolved\*\*: \d of 12 differences between arms in single classes", text)
 
 
 def test_an_unfair_comparison_is_the_first_thing_that_is_said(tmp_path, write_study, alter):
