@@ -13,9 +13,18 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from segkit.metrics import scores
-from segkit.metrics.artefacts import NULLS, SCALES, NetworkIndex, Spectrum, operator_index
-from segkit.metrics.boundary import RADII, bf_scores, boundary_counts, boundary_iou, trimap_matrices
+from segkit.metrics import (
+    NetworkIndex,
+    Spectrum,
+    bf_scores,
+    boundary_counts,
+    boundary_iou,
+    operator_index,
+    scores,
+    trimap_matrices,
+)
+from segkit.metrics.artefacts import NULLS, SCALES
+from segkit.metrics.boundary import RADII
 from segkit.models.fingerprint import operators
 from segkit.results import gather
 
@@ -131,7 +140,7 @@ class ArtefactMeasures(Callback):
         along the rows); `grid_S` float64 `[K, S, S]`, the pattern of period S that repeats in the logits of each class.
         """
         frequency, spectrum = self.spectrum.compute()
-        grids = {f"grid_{s}": self.index.grid(s).cpu().numpy() for s in (*SCALES, *NULLS)}
+        grids = {f"grid_{s}": self.index.grid(s).numpy() for s in (*SCALES, *NULLS)}
         return {"frequency": frequency.numpy(), "spectrum": spectrum.mean(0).numpy(), "spectrum_axis": spectrum.numpy(), **grids}
 
 

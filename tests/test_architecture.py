@@ -61,7 +61,7 @@ ALLOWED = {
     "measures": {"metrics", "models", "results"},
     "ablation": {"errors", "config", "runs", "figures", "ablation"},
     "panels": set(),
-    "figures": {"errors", "config", "figures", "metrics", "upsampling"},
+    "figures": {"errors", "config", "figures", "metrics", "models", "upsampling"},
     "console": set(),
     "progress": {"console"},
     "metrics_file": set(),

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from segkit.cli import ablate
 from segkit.cli.parsing import Parser, options
 from segkit.cli.visualize import FIGURES
-from segkit.config import EvalConfig, TrainConfig, from_dict
+from segkit.config import AblateConfig, EvalConfig, TrainConfig, from_dict
 from segkit.metrics import operator_index
 from segkit.models import UNet
 from segkit.upsampling import UPSAMPLERS, build_upsampler
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONFIGS = {"train": TrainConfig, "eval": EvalConfig} | {name: kind for name, (kind, _) in FIGURES.items()}
+CONFIGS = {"train": TrainConfig, "eval": EvalConfig, "ablate": AblateConfig} | {name: kind for name, (kind, _) in FIGURES.items()}
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
@@ -26,7 +27,7 @@ COMMANDS = [
 
 def test_the_blocks_are_found():
     assert len(PYTHON) == README.count("```python") == 2
-    assert len(SHELL) == README.count("```bash") == 4
+    assert len(SHELL) == README.count("```bash") == 5
     assert {script for script, _ in COMMANDS} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 
@@ -50,6 +51,10 @@ def test_the_python_blocks_run(code, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(("script", "words"), COMMANDS, ids=[" ".join([script, *words]) for script, words in COMMANDS])
 def test_the_commands_parse(script, words, monkeypatch):
     monkeypatch.chdir(ROOT)
+    if script == "ablate":
+        if words[0] != "report":
+            assert len(ablate.read(words).axes["upsample"]) > 1
+        return
     if script == "visualize":
         script, *words = words
     while words and not words[0].startswith("--"):
@@ -67,7 +72,7 @@ def test_the_commands_parse(script, words, monkeypatch):
 
 def test_the_options_exist():
     known = {name for config in CONFIGS.values() for name, _ in options(config)} | {"config", "help", "resume"}
-    named = set(re.findall(r"(?<![\w-])--([a-z][\w.]*)", README))
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w.]*)", README)) - {"cluster."}  # followed by the name of a parameter of submitit or Ray
     assert named - known == set()
     assert {"upsample", "data.root", "trainer.devices", "wandb.mode"} <= named
 

@@ -79,7 +79,7 @@ class Work:
 
 
 class SlurmJob:
-    """What submitit calls on a node, and, shortly before the time limit, asks for a checkpoint; then it puts the job into the queue again."""
+    """What submitit calls on a node, and asks for a checkpoint when the time limit is near; then it puts the job into the queue again."""
 
     def __init__(self) -> None:
         self.work = Work()
@@ -126,11 +126,13 @@ class SubmititExecutor:
                 raise SegkitError(f"--cluster.{name} {given[name]}: a run is one task of one node; more cards: --cluster.gpus_per_node")
         path = os.pathsep.join([ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
         python = shlex.join(["env", f"PYTHONPATH={path}", sys.executable])
-        options = {"slurm_python": python, "slurm_max_num_timeout": TIMEOUTS, "local_python": python}
         try:
-            self.engine = submitit.AutoExecutor(folder, cluster=cluster, **{k: v for k, v in options.items() if k.startswith(cluster)})
+            self.engine = submitit.AutoExecutor(
+                folder, cluster=cluster, slurm_python=python, slurm_max_num_timeout=TIMEOUTS, local_python=python
+            )
         except RuntimeError as error:
-            raise SegkitError(f"--executor slurm: {error} Start on a login node, or try it here with --cluster.cluster local") from None
+            remedy = "start on a login node, or try it here with --cluster.cluster local"
+            raise SegkitError(f"--executor slurm: {str(error).rstrip('.?')}; {remedy}") from None
         prefixed = {k if k in SHARED or k.startswith(("slurm_", "local_")) else f"{cluster}_{k}": v for k, v in given.items()}
         try:
             self.engine.update_parameters(**prefixed)

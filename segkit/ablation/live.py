@@ -40,7 +40,7 @@ class LiveTable:
     ) -> None:
         self.trials, self.slots = trials, slots
         self.console = console or Console()
-        self.arms, self.seeds = (list(dict.fromkeys(pair[i] for pair in trials)) for i in (0, 1))
+        self.arms, self.seeds = list(dict.fromkeys(arm for arm, _ in trials)), list(dict.fromkeys(seed for _, seed in trials))
         self.expected = {pair: run_seconds(trial.config, costs[pair[0]], trial.split) for pair, trial in trials.items()}
         self.steps = {arm: int(costs[arm]["steps"]) for arm in self.arms}
         self.states: dict[tuple[str, int], str] = {}
@@ -78,18 +78,15 @@ class LiveTable:
     def _changes(self, now: Mapping[tuple[str, int], str]) -> Iterator[tuple[str, str]]:
         """Takes note of new states and yields a line about each, and the state."""
         first = not self.states
-        for pair, state in now.items():
-            before = self.states.get(pair)
-            if state == before or (before, state) == ("busy", "running"):  # whoever has it in hand is asked again and again
-                continue
-            self.states[pair] = state
-            if state == "finished":
-                self.results[pair] = self._result(pair)
-            if not first:
-                yield self._event(pair, state), state
+        fresh = {pair: state for pair, state in now.items() if state != self.states.get(pair)}
+        fresh = {pair: s for pair, s in fresh.items() if (self.states.get(pair), s) != ("busy", "running")}  # asked for again and again
+        self.states |= fresh
+        self.results |= {pair: self._result(pair) for pair, state in fresh.items() if state == "finished"}
         if first:
-            counts = [f"{sum(s == state for s in now.values())} {state}" for state in ("finished", "failed") if state in now.values()]
-            yield f"{len(now)} runs{''.join(f', {count}' for count in counts)}{self._left('; about {} left')}", ""
+            counts = [f", {sum(s == state for s in now.values())} {state}" for state in ("finished", "failed") if state in now.values()]
+            yield f"{len(now)} runs{''.join(counts)}{self._left('; about {} left')}", ""
+        else:
+            yield from ((self._event(pair, state), state) for pair, state in fresh.items())
 
     def _event(self, pair: tuple[str, int], state: str) -> str:
         trial = self.trials[pair]
@@ -103,10 +100,8 @@ class LiveTable:
             return f"{line}failed in its {about.get('stage', 'job')}: {about.get('message')}; log: {trial.folder}/log.txt"
         if state == "running":
             return line + ("goes on" if (Path(trial.folder) / "checkpoints/last.ckpt").exists() else "started")
-        return line + {
-            "busy": "is run by another process",
-            "interrupted": "interrupted; it goes on when the ablation is started again",
-        }.get(state, state)
+        other = {"busy": "is run by another process", "interrupted": "interrupted; it goes on at the next start of this ablation"}
+        return line + other.get(state, state)
 
     def _result(self, pair: tuple[str, int]) -> tuple[float | None, float]:
         trial = self.trials[pair]

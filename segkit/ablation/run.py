@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from segkit.ablation.trial import State, Trial, run_trial, state
-from segkit.errors import RunStopped
+from segkit.errors import RunFailed, RunStopped
 
 POLL_SECONDS = 1.0
 
@@ -105,9 +105,9 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
         changed(states)
         busy: list[Trial] = []
         while (left or futures or busy) and not received:
-            while left and len(futures) < executor.slots:
+            while left and len(futures) < executor.slots and not received:
                 trial = left.pop(0)
-                futures[executor.submit(trial)] = trial
+                futures[_submit(executor, trial)] = trial
                 states[trial.folder] = "running"
             changed(states)
             done = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED).done if futures else set()
@@ -124,6 +124,15 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
             executor.stop()
             name = signal.Signals(received[0]).name
             raise RunStopped(f"stopped by {name}; start the same command again to go on, finished runs are kept", received[0])
+
+
+def _submit(executor: Executor, trial: Trial) -> "Future[State]":
+    """Starts a trial; where a cluster takes no more of them, those that it has are ended in order."""
+    try:
+        return executor.submit(trial)
+    except RunFailed:
+        executor.stop()
+        raise
 
 
 @contextmanager

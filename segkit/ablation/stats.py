@@ -1,13 +1,13 @@
 """What an ablation may claim: the contrasts of its arms as one family, and each of them in words.
 
-`contrast` compares two arms, `family` all of them with the baseline; headline.py has the interval and `contrast.verdict` the rule.
+`contrast` compares two arms, `family` all of them with the baseline; headline.py has the interval, `contrasts.verdict` the rule.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from segkit.ablation.contrast import Contrast, contrast, verdict
+from segkit.ablation.contrasts import Contrast, contrast, verdict
 from segkit.ablation.counts import Counts, Score
 from segkit.ablation.headline import LEVEL
 from segkit.errors import unknown
@@ -16,13 +16,13 @@ __all__ = ["Contrast", "Counts", "Score", "adjust", "contrast", "family", "holm"
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for all being looked at (Holm, 1979), in the order given; NaN is no comparison and stays NaN."""
-    adjusted = list(p)
-    order = sorted((i for i, value in enumerate(p) if value == value), key=lambda i: p[i])
-    so_far = 0.0
+    """p-values adjusted for all being looked at (Holm, 1979), in the order given; NaN counts as a comparison and stays NaN."""
+    order = sorted(range(len(p)), key=lambda i: (math.isnan(p[i]), p[i]))
+    adjusted, so_far = list(p), 0.0
     for rank, i in enumerate(order):
-        so_far = max(so_far, min(1.0, (len(order) - rank) * p[i]))
-        adjusted[i] = so_far
+        if not math.isnan(p[i]):
+            so_far = max(so_far, min(1.0, (len(p) - rank) * p[i]))
+            adjusted[i] = so_far
     return adjusted
 
 
@@ -105,8 +105,10 @@ def sentence(name: str, baseline: str, c: Contrast, unit: str = "mIoU points") -
     if c.verdict == "equivalent" and excludes_zero:
         parts.append("the difference is real, and too small to matter")
     if c.verdict == "unresolved":
-        if excludes_zero:
-            parts.append(f"the interval excludes zero, which {_count(c.comparisons, 'comparison')} do not let count")
+        inside = c.margin is not None and -c.margin < c.interval[0] and c.interval[1] < c.margin
+        if excludes_zero or inside:
+            found = "lies inside the margin" if inside else "excludes zero"
+            parts.append(f"the interval {found}, which {c.comparisons} comparisons do not let count")
         parts.append(f"so many seeds and images detect {100 * c.detectable:.2g} points with 80 % power")
     if c.comparisons * c.least_p >= LEVEL:
         family = f" under Holm with {c.comparisons} comparisons" if c.comparisons > 1 else ""

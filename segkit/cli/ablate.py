@@ -66,11 +66,16 @@ def ablate(config: AblateConfig) -> None:
     from segkit.ablation.live import LiveTable
     from segkit.ablation.outline import outline
     from segkit.ablation.run import run_all
+    from segkit.ablation.sweep import export_sweep
     from segkit.cli.report import report
 
     console = Console()
     plan = build_plan(config)
     folder = Path(config.runs).resolve() / "ablations" / plan.name
+    if config.export_wandb_sweep:
+        commands = export_sweep(plan, Path(config.export_wandb_sweep), Path(sys.argv[0]).with_name("train.py"))
+        console.print(commands, soft_wrap=True, highlight=False)
+        return
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             costs = measure_arms(plan, Path(scratch), console, threads(config))

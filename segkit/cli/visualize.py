@@ -88,12 +88,13 @@ def draw_initial(config: OperatorFigureConfig) -> None:
 
 def draw_trained(config: OperatorFigureConfig, checkpoint: Path) -> None:
     """The operators of a run, or those of one name, stage by stage, before and after training."""
-    from segkit.figures import ResponseRow, draw_page, find_operators, measure_responses, save
+    from segkit.figures import ResponseRow, draw_page, measure_responses, save
+    from segkit.models.fingerprint import operators
     from segkit.task import SegmentationTask
     from segkit.upsampling import UPSAMPLERS
 
     task = SegmentationTask.load(checkpoint)
-    before, after = (find_operators(model) for model in (initial_task(task, checkpoint).model, task.model))
+    before, after = (operators(model) for model in (initial_task(task, checkpoint).model, task.model))
     names: dict[type, str] = {cls: name for name, cls in UPSAMPLERS.items()}
     kinds = {stage: names[type(operator)] for stage, operator in after.items()}
     wanted = config.upsample[0] if config.upsample else None

@@ -1,6 +1,6 @@
 """Figures for papers, one kind a file; matplotlib is imported here only, and only when something is drawn."""
 
-from segkit.figures.features import Network, Stage, draw_features, find_operators, record_stages
+from segkit.figures.features import Network, Stage, draw_features, record_stages
 from segkit.figures.operators import CHANNELS, OperatorResponses, build_variants, draw_operators, measure_operator
 from segkit.figures.overlap import RULE, Geometry, draw_overlap, list_geometries
 from segkit.figures.page import ResponseRow, draw_page
@@ -21,7 +21,6 @@ __all__ = [
     "draw_operators",
     "draw_overlap",
     "draw_page",
-    "find_operators",
     "list_geometries",
     "measure_operator",
     "measure_responses",

@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool2d
 from segkit.errors import SegkitError
 from segkit.figures.style import ACCENT, INK
 from segkit.metrics import operator_index
+from segkit.models.fingerprint import operators
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,15 +58,6 @@ class Network:
         return self.stages[-1].after.shape[-1] // maps.shape[-1]
 
 
-def find_operators(model: nn.Module) -> dict[str, nn.Module]:
-    """The upsampling operators of a network by their names in it, deepest first: what is called `upsample` or listed in `upsamplers`."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if name.split(".")[-1] == "upsample" or name.split(".")[-2:-1] == ["upsamplers"]
-    }
-
-
 @torch.inference_mode()
 def record_stages(model: nn.Module, run: nn.Module, image: np.ndarray) -> list[Stage]:
     """Runs `run`, which contains `model`, on one image and keeps what passes through its operators.
@@ -82,7 +74,7 @@ def record_stages(model: nn.Module, run: nn.Module, image: np.ndarray) -> list[S
         hook.pop(module).remove()  # the index is measured by the operator itself
         stages.append(Stage(inputs[0][0].float(), output[0].float(), operator_index(module, channels)))
 
-    hook = {module: module.register_forward_hook(keep) for module in find_operators(model).values()}
+    hook = {module: module.register_forward_hook(keep) for module in operators(model).values()}
     run.eval()(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None])
     return stages
 

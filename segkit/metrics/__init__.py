@@ -1,10 +1,16 @@
 """How good a segmentation is."""
 
-from segkit.metrics.artefacts import checkerboard_index, operator_index, phase_gains
+from segkit.metrics.artefacts import NetworkIndex, Spectrum, checkerboard_index, operator_index, phase_gains
+from segkit.metrics.boundary import bf_scores, boundary_counts, boundary_iou, trimap_matrices
 from segkit.metrics.confusion import Scores, confusion_matrices, confusion_matrix, labels, scores
 
 __all__ = [
+    "NetworkIndex",
     "Scores",
+    "Spectrum",
+    "bf_scores",
+    "boundary_counts",
+    "boundary_iou",
     "checkerboard_index",
     "confusion_matrices",
     "confusion_matrix",
@@ -12,4 +18,5 @@ __all__ = [
     "operator_index",
     "phase_gains",
     "scores",
+    "trimap_matrices",
 ]

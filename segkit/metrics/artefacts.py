@@ -129,7 +129,7 @@ class NetworkIndex:
 
     def grid(self, s: int) -> Tensor:
         """The repeating pattern P of every class, mean of the halves: float64 `[K, s, s]`."""
-        return self._halves(s).mean(0)
+        return self._halves(s).mean(0).cpu()
 
     def _halves(self, s: int) -> Tensor:
         means = self.sums[s] / self.totals[s][:, :1, None, None]  # NaN in a half with no cell
@@ -140,7 +140,7 @@ class NetworkIndex:
         found = {}
         for s, totals in self.totals.items():
             cells, energy, power = totals.sum(0).tolist()
-            odd, even = self._halves(s)
+            even, odd = self._halves(s)
             # what float32 logits cannot resolve is no variation
             value = (odd * even).mean((-2, -1)).sum().item() / (energy / (cells * s**2)) if energy > 1e-12 * power else 0.0
             found[s] = min(max(value, 0.0), 1.0) if bool((totals[:, 0] > 0).all()) else float("nan")
@@ -164,8 +164,11 @@ class Spectrum:
     def update(self, logits: Tensor) -> None:
         """Adds the images of a batch, floating point `[B, K, H, W]`."""
         self.sum, self.images = self.sum.to(_device(logits)), self.images.to(_device(logits)) + len(logits)
+        columns, rows = (torch.zeros(n // 2 + 1, dtype=torch.float64, device=self.sum.device) for n in logits.shape[-2:])
         for _, x in _pieces(logits):
-            self.sum += torch.stack([_line_power(x, -2), _line_power(x, -1)]) / logits.shape[1]
+            columns += _line_power(x.transpose(-2, -1).contiguous())
+            rows += _line_power(x)
+        self.sum += torch.stack([_regrid(p, n) for p, n in zip((columns, rows), logits.shape[-2:], strict=True)]) / logits.shape[1]
 
     def tensors(self) -> list[Tensor]:
         """What several processes add up, in place."""
@@ -176,21 +179,23 @@ class Spectrum:
         return torch.linspace(0, 0.5, FREQUENCIES, dtype=torch.float64), (self.sum / self.images).cpu()
 
 
-def _line_power(x: Tensor, dim: int) -> Tensor:
-    """Power spectrum along dimension -2 or -1 of `[B, K, H, W]`, mean over lines, sum over images and classes: float64 `[F]`."""
-    width = x.shape[dim]
-    window = torch.hann_window(width, device=x.device)
-    shaped = window[:, None] if dim == -2 else window
-    lines = torch.view_as_real(torch.fft.rfft((x - x.mean(dim, keepdim=True)) * shaped, dim=dim))
-    across = (1, 3, 4) if dim == -2 else (1, 2)
-    power = lines.square().sum(across).double().view(len(x), len(window) // 2 + 1, -1).sum((0, 2))
-    power /= x[0, 0].numel() / width * window.square().sum()
-    # The value of a frequency of ours is the mean of theirs over the band that it stands for.
-    edges = [((torch.arange(n + 1, dtype=torch.float64) - 0.5) * 0.5 / step).clamp(0, 0.5)
-             for n, step in ((FREQUENCIES, FREQUENCIES - 1), (len(power), width / 2))]  # fmt: skip
-    ours, theirs = ([e[:-1], e[1:]] for e in edges)
-    overlap = (torch.minimum(ours[1][:, None], theirs[1]) - torch.maximum(ours[0][:, None], theirs[0])).clamp(min=0)
-    return (overlap / (ours[1] - ours[0])[:, None]).to(power.device) @ power
+def _line_power(x: Tensor) -> Tensor:
+    """Power spectrum along the rows of `[B, K, H, W]`, mean over rows, sum over images and classes: float64 `[W // 2 + 1]`."""
+    window = torch.hann_window(x.shape[-1], device=x.device)
+    lines = torch.fft.rfft((x - x.mean(-1, keepdim=True)) * window)
+    return torch.view_as_real(lines).square().sum((0, 1, 2)).sum(-1).double() / (x.shape[-2] * window.square().sum())
+
+
+def _regrid(power: Tensor, width: int) -> Tensor:
+    """From the frequencies of lines of `width` pixels to ours: the value of each is the mean of theirs over the band it stands for."""
+
+    def bands(count: int, step: float) -> tuple[Tensor, Tensor]:
+        edges = ((torch.arange(count + 1, dtype=torch.float64) - 0.5) * step).clamp(0, 0.5)
+        return edges[:-1], edges[1:]
+
+    (low, high), (start, end) = bands(FREQUENCIES, 0.5 / (FREQUENCIES - 1)), bands(len(power), 1 / width)
+    overlap = (torch.minimum(high[:, None], end) - torch.maximum(low[:, None], start)).clamp(min=0)
+    return (overlap / (high - low)[:, None]).to(power.device) @ power
 
 
 def _device(logits: Tensor) -> torch.device:

@@ -2,16 +2,17 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from segkit.ablation.clusters import RayExecutor, SubmititExecutor
-from segkit.ablation.trial import state
+from segkit.ablation.clusters import RayExecutor, SlurmJob, SubmititExecutor, Work
 from segkit.errors import RunFailed, SegkitError
 
 
@@ -66,3 +67,110 @@ def test_a_ray_cluster_runs_trials_on_two_nodes_and_stops_them(ray_cluster, make
     trials = one_finishes_and_one_is_stopped(executor, make_trials)
     threads = {json.loads((Path(trial.folder) / "provenance.json").read_text())["threads"] for trial in trials}
     assert threads == {1, 2}
+
+
+def test_a_library_that_is_missing_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SegkitError, match=r'submitit is not installed; install it with: pip install "segkit\[cluster\]"'):
+        SubmititExecutor(tmp_path / "jobs", 1, {})
+    with pytest.raises(SegkitError, match="ray is not installed"):
+        RayExecutor(1, {}, gpu=False)
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """SLURM's commands as far as a submission needs them; `sbatch` keeps the script and refuses."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    texts = {"srun": "exit 0", "sbatch": 'cat "$1" > "${0%/*}/job.sh"; echo "invalid partition specified: moon" >&2; exit 1'}
+    for name, text in texts.items():
+        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    return commands
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gpus_per_nod": 1}, "--cluster. 'gpus_per_nod'; did you mean 'gpus_per_node'.*; choose from account, .*timeout_min"),
+        ({"slurm_partitions": "gpu"}, "--cluster. 'slurm_partitions'; .*, partition, "),
+        ({"timeout_min": "an hour"}, '--cluster: Parameter "timeout_min" expected type .*an hour'),
+        ({"tasks_per_node": 2}, "--cluster.tasks_per_node 2: a run is one task of one node"),
+        ({"cluster": "pbs"}, "unknown --cluster.cluster 'pbs'; choose from local, slurm"),
+    ],
+)
+def test_a_wrong_parameter_of_slurm_is_one_line(tmp_path, slurm, options, message):
+    with pytest.raises(SegkitError, match=message) as caught:
+        SubmititExecutor(tmp_path / "jobs", 1, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_slurm_is_asked_for_and_that_it_refuses(tmp_path, slurm, make_trials):
+    options = {"partition": "moon", "gpus_per_node": 1, "slurm_qos": "night", "timeout_min": 90}
+    executor = SubmititExecutor(tmp_path / "operators" / "jobs", 1, options)
+    with pytest.raises(RunFailed, match="SLURM does not take a job: .*invalid partition specified: moon; correct --cluster.NAME"):
+        executor.submit(make_trials(1)[0])
+    script = (slurm / "job.sh").read_text().splitlines()
+    asked = {"partition=moon", "gpus-per-node=1", "qos=night", "time=90", "cpus-per-task=2", "job-name=operators", "signal=USR2@90"}
+    assert {f"#SBATCH --{line}" for line in asked} <= set(script)
+    (command,) = [line for line in script if line.startswith("srun ")]
+    assert f"env PYTHONPATH={Path(__file__).parents[2]}" in command
+
+
+def test_without_slurm_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SegkitError, match="--executor slurm: .*srun.*; start on a login node, or try it here with --cluster.cluster local"):
+        SubmititExecutor(tmp_path / "jobs", 1, {})
+
+
+def test_no_ray_cluster_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(SegkitError, match=rf"--executor ray: no cluster at '127.0.0.1:{port}' \(.*refused\); start one with `ray start"):
+        RayExecutor(1, {"address": f"127.0.0.1:{port}"}, gpu=False)
+
+
+SLEEP = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def sleeping(monkeypatch, make_trials):
+    """A trial whose only command waits for SIGTERM, and a function that waits for the command."""
+    popen = subprocess.Popen
+    monkeypatch.setattr("segkit.ablation.trial.subprocess.Popen", lambda words, **options: popen([sys.executable, "-c", SLEEP], **options))
+    (trial,) = make_trials(1)
+    log = Path(trial.folder) / "log.txt"
+    return trial, lambda: wait_for(lambda: log.exists() and "ready" in log.read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_job_is_handed_on(sleeping, number):
+    trial, begun = sleeping
+    threading.Thread(target=lambda: (begun(), os.kill(os.getpid(), number))).start()
+    before = signal.getsignal(number)
+    assert Work().run(trial, {}) == "interrupted"
+    assert signal.getsignal(number) is before
+
+
+def test_a_job_that_slurm_takes_back_leaves_no_result(sleeping):
+    trial, begun = sleeping
+    threading.Thread(target=lambda: (begun(), os.kill(os.getpid(), signal.SIGTERM))).start()
+    with pytest.raises(SystemExit, match="143"):
+        SlurmJob()(trial, {})
+
+
+def test_a_checkpoint_ends_the_command_and_says_how_to_go_on(sleeping):
+    trial, begun = sleeping
+    job, again = SlurmJob(), []
+    threading.Thread(target=lambda: (begun(), again.append(job.checkpoint(trial, {"A": "1"})))).start()
+    with pytest.raises(SystemExit):
+        job(trial, {})
+    wait_for(lambda: again)
+    assert (type(again[0].function), again[0].args) == (SlurmJob, (trial, {"A": "1"}))

@@ -1,4 +1,4 @@
-"""The ablation command, killed with all its processes, again and again: nothing is lost, nothing counts twice, and the result is the same."""
+"""The ablation command, killed with all its processes again and again: nothing is lost, nothing counts twice, the result is the same."""
 
 import json
 import os

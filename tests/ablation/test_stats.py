@@ -298,8 +298,8 @@ class TestHolm:
     def test_an_example_from_the_textbooks(self):
         assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
-    def test_what_is_missing_is_no_comparison(self):
-        assert holm([0.02, math.nan, 0.01]) == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
+    def test_what_is_missing_is_a_comparison_all_the_same(self):
+        assert holm([0.02, math.nan, 0.01]) == pytest.approx([0.04, math.nan, 0.03], nan_ok=True)
         assert holm([]) == []
         assert holm([0.6, 0.7]) == [1, 1]
 
@@ -501,8 +501,8 @@ class TestSentence:
     def test_too_few_seeds(self):
         c = replace(self.base, interval=(-0.01, 0.034), seeds=3, least_p=0.25, verdict="unresolved")
         assert sentence("a", "b", c) == (
-            "whether a is better or worse than b is unresolved: +1.20 mIoU points (95 % interval -1.00 to +3.40 over 3 seeds and 233 images); "
-            "so many seeds and images detect 1.3 points with 80 % power; "
+            "whether a is better or worse than b is unresolved: +1.20 mIoU points (95 % interval -1.00 to +3.40 over 3 seeds and "
+            "233 images); so many seeds and images detect 1.3 points with 80 % power; "
             "3 seeds cannot reach p < .05 in the exact sign-flip test over the seeds."
         )
 
@@ -510,6 +510,8 @@ class TestSentence:
         text = sentence("a", "b", replace(self.base, comparisons=3, headline_p_holm=0.07, seeds=9, least_p=2 / 512, verdict="unresolved"))
         assert "; the interval excludes zero, which 3 comparisons do not let count;" in text
         assert "cannot" not in text
+        text = sentence("a", "b", replace(self.base, margin=0.03, comparisons=3, verdict="unresolved"))
+        assert "; the interval lies inside the margin, which 3 comparisons do not let count;" in text
 
     def test_equivalent(self):
         assert sentence("a", "b", replace(self.base, margin=0.025, verdict="equivalent")) == (

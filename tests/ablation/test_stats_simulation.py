@@ -2,10 +2,10 @@
 
     S  seeds    N  images    K  classes
 
-Seed s of an arm classifies a share of class k in image i rightly: a base, how hard the image is (the same for both arms), how good the seed
-is (in part the same for both), and the arm's own effects of seed, of image, and of seed on image. Classes differ in size, and two of them
-are not in every image. The truth is the difference of the mean mIoU of infinitely many seeds, each on infinitely many images: the shares
-are linear and independent of the sizes, so that the expected matrix of a seed is known, and only the mean over seeds is drawn, 200,000 times.
+Seed s of an arm classifies a share of class k in image i rightly: a base, how hard the image is (the same for both arms), how good the
+seed is (in part the same for both), and the arm's own effects of seed, of image, and of seed on image. Classes differ in size, and two of
+them are not in every image. The truth is the difference of the mean mIoU of infinitely many seeds, each on infinitely many images: the
+shares are linear and independent of the sizes, so that the expected matrix of a seed is known, and only the seeds are drawn, 200,000 times.
 """
 
 import numpy as np
@@ -20,14 +20,14 @@ PRESENT, LOG_SIZE, LOG_SPREAD = np.array([1, 1, 0.6, 0.3]), np.log([8000, 3000, 
 TAKEN_FOR = np.array([[0, 0.6, 0.3, 0.1], [0.7, 0, 0.2, 0.1], [0.6, 0.3, 0, 0.1], [0.5, 0.3, 0.2, 0]])
 COMMON = 0.01  # standard deviation of what both arms owe to a seed
 
-# standard deviations of an arm's effects of seed, image, and seed on image; in the comments the seeds' share of the variance at n = 3 and 10
+# standard deviations of an arm's effects of seed, image, and seed on image; beside them the seeds' share of Var at n = 3 and 10, m = 60
 SETTINGS = {
-    "images": (0.0, 0.05, 0.02),  # 0.04, 0.01
-    "images most": (0.004, 0.04, 0.03),  # 0.3, 0.1
+    "images": (0.0, 0.05, 0.02),  # 0.05, 0.02
+    "images most": (0.004, 0.04, 0.03),  # 0.2, 0.1
     "even": (0.008, 0.04, 0.03),  # 0.4, 0.2
     "seeds most": (0.016, 0.04, 0.03),  # 0.6, 0.4
     "seeds": (0.016, 0.0, 0.01),  # 1, 1
-    "noise": (0.0, 0.0, 0.05),  # neither varies: all is noise of seed on image
+    "noise": (0.0, 0.0, 0.05),  # 0.9, 0.9: no effect of its own, all is noise of seed on image
 }
 
 
@@ -138,7 +138,7 @@ def test_coverage_where_few_images_make_the_difference(setting, seeds):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 6, 10])
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", ["images", "even", "seeds", "noise"])
 def test_false_claims(setting, seeds):
     alone, whole = claims(1500, seeds, 60, setting, 7)
     print(f"\n{setting:12s} n={seeds}: alone {alone:.1%} families of 7 {whole:.1%}")

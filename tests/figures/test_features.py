@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from segkit.errors import SegkitError
-from segkit.figures import Network, Stage, draw_features, find_operators, record_stages
+from segkit.figures import Network, Stage, draw_features, record_stages
 from segkit.figures.features import GAP, choose_window, tile_maps
 from segkit.metrics import operator_index
 from segkit.models import FCN, UNet
+from segkit.models.fingerprint import operators
 
 
 class Float(nn.Module):
@@ -22,8 +23,8 @@ class Float(nn.Module):
 
 
 def test_the_operators_of_both_decoders_are_found():
-    assert list(find_operators(UNet(2, "plain", decoder_channels=(8, 4)))) == ["stages.0.upsample", "stages.1.upsample"]
-    assert list(find_operators(FCN(2, "16s", "plain"))) == ["upsamplers.0", "upsamplers.1"]
+    assert list(operators(UNet(2, "plain", decoder_channels=(8, 4)))) == ["stages.0.upsample", "stages.1.upsample"]
+    assert list(operators(FCN(2, "16s", "plain"))) == ["upsamplers.0", "upsamplers.1"]
 
 
 def test_what_is_recorded_has_passed_through_the_operator():
@@ -34,7 +35,7 @@ def test_what_is_recorded_has_passed_through_the_operator():
         ((16, 8, 11), (8, 16, 22)),
         ((8, 16, 22), (4, 32, 44)),
     ]
-    for stage, operator in zip(stages, find_operators(model).values(), strict=True):
+    for stage, operator in zip(stages, operators(model).values(), strict=True):
         with torch.no_grad():
             torch.testing.assert_close(operator(stage.before[None])[0], stage.after)
         assert stage.index == pytest.approx(operator_index(operator))

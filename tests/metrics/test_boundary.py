@@ -1,4 +1,4 @@
-"""The oracles: binary masks class by class, eroded step by step, and loops over all pairs of pixels; and maps small enough to do by hand."""
+"""The oracles: binary masks class by class, eroded step by step; loops over all pairs of pixels; maps small enough to do by hand."""
 
 import itertools
 import math
