@@ -134,7 +134,12 @@ def test_no_ray_cluster_is_one_line():
 
 SLEEP = """
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -169,8 +174,15 @@ def test_a_job_that_slurm_takes_back_leaves_no_result(sleeping):
 def test_a_checkpoint_ends_the_command_and_says_how_to_go_on(sleeping):
     trial, begun = sleeping
     job, again = SlurmJob(), []
-    threading.Thread(target=lambda: (begun(), again.append(job.checkpoint(trial, {"A": "1"})))).start()
+
+    def time_is_nearly_up():
+        begun()
+        job.work.process.send_signal(signal.SIGUSR2)  # which SLURM sends to all processes of the job
+        again.append(job.checkpoint(trial, {"A": "1"}))
+
+    threading.Thread(target=time_is_nearly_up).start()
     with pytest.raises(SystemExit):
         job(trial, {})
     wait_for(lambda: again)
     assert (type(again[0].function), again[0].args) == (SlurmJob, (trial, {"A": "1"}))
+    assert "saved" in (Path(trial.folder) / "log.txt").read_text()
