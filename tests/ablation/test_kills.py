@@ -63,7 +63,7 @@ def test_an_ablation_that_is_killed_at_random_moments_ends_like_one_that_is_not(
     while True:
         process = ablate(killed)
         try:
-            code = process.wait(timeout=chance.uniform(2, 22) if kills < 20 else None)
+            code = process.wait(timeout=chance.uniform(3, 30) if kills < 20 else None)
         except subprocess.TimeoutExpired:
             kill_tree(process.pid)
             process.wait()
