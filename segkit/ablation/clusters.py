@@ -46,7 +46,7 @@ class Work:
         outcome: Future[State] = Future()
 
         def work() -> None:
-            # SLURM tells all processes of a job that its time is nearly up; commands inherit that they need not listen, or it would kill them
+            # SLURM tells every process of a job that its time is nearly up; commands inherit that they need not listen, or they would die
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
             try:
                 outcome.set_result(run_trial(trial, environment, self._started))
