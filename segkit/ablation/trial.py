@@ -49,6 +49,19 @@ def state(trial: Trial) -> State:
     return "interrupted" if (folder / "config.yaml").exists() else "waiting"
 
 
+def in_hand(trial: Trial) -> bool:
+    """Whether a process, wherever it runs, holds the trial's lock."""
+    path = Path(trial.folder) / ".lock"
+    if not path.exists():
+        return False
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def results_folder(trial: Trial) -> Path:
     """Where the evaluation of a trial lies."""
     return Path(trial.folder) / "eval" / f"{trial.split}-last"

@@ -90,7 +90,7 @@ def ablate(config: AblateConfig) -> None:
     costs = measure_arms(plan, folder, console, threads(config))
     console.print(outline(plan, folder, costs, executor.slots))
     trials = list_trials(plan, folder)
-    with LiveTable(trials, costs, executor.slots, console) as table:
+    with LiveTable(trials, costs, executor.slots, console, config.executor != "local") as table:
         run_all(executor, list(trials.values()), config.retry_failed, table)
     report(folder, ReportConfig())
 
@@ -238,7 +238,7 @@ def slots(config: AblateConfig) -> int:
 def threads(config: AblateConfig) -> int:
     """Threads of a run, with which it is measured too."""
     if config.executor == "local":
-        return max(1, len(os.sched_getaffinity(0)) // slots(config))
+        return int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or max(1, len(os.sched_getaffinity(0)) // slots(config)))
     return max(1, int(config.cluster.get("cpus_per_task", 2) if config.executor == "slurm" else config.cluster.get("num_cpus", 1)))
 
 
