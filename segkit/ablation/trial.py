@@ -99,6 +99,8 @@ def run_trial(
             if code:
                 note_failure(trial, code, stage, _tail(folder / "log.txt"))
                 return "failed"
+            if not (folder / "metrics.json").exists():  # Lightning, stopped while it starts, leaves with code 0
+                return "interrupted"
         _write(folder / "done.json", _seconds(folder))
         return "finished"
 

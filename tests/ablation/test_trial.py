@@ -66,6 +66,17 @@ def test_a_command_that_a_signal_ends_is_interrupted_not_failed(make_trial):
     assert run_trial(replace(trial, config={**trial.config, "pause": 0})) == "finished"
 
 
+def test_a_training_that_leaves_no_result_is_not_evaluated(make_trial, monkeypatch):
+    trial = make_trial()
+    with monkeypatch.context() as context:  # Lightning's end where SIGTERM comes before the first step: exit code 0 and nothing done
+        context.setattr("segkit.ablation.trial.COMMAND", [sys.executable, "-c", ""])
+        assert run_trial(trial) == "interrupted"
+    assert "$ eval" not in (Path(trial.folder) / "log.txt").read_text()
+    assert not (Path(trial.folder) / "done.json").exists()
+    assert run_trial(trial) == "finished"
+    assert results(trial) == STEPS
+
+
 def start(trial, stub):
     """The trial in a process of its own, as an executor has it."""
     code = (
