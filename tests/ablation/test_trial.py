@@ -66,6 +66,11 @@ def test_a_command_that_a_signal_ends_is_interrupted_not_failed(make_trial):
     assert run_trial(replace(trial, config={**trial.config, "pause": 0})) == "finished"
 
 
+@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGSEGV, "failed"), (signal.SIGABRT, "failed"), (signal.SIGKILL, "interrupted")])
+def test_a_program_that_crashes_has_failed(make_trial, number, outcome):
+    assert run_trial(make_trial(pause=0.2), started=lambda process: process.send_signal(number)) == outcome
+
+
 def start(trial, stub):
     """The trial in a process of its own, as an executor has it."""
     code = (
