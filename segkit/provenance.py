@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from segkit.data.digest import StreamDigest
 from segkit.measures import operator_indices
 from segkit.models.fingerprint import initial_hash
 from segkit.optim import learning_rate_factor
+from segkit.runs import write_whole
 
 LIBRARIES = (
     "torch",
@@ -103,6 +103,5 @@ class Provenance(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write the file, whole or not at all."""
         if trainer.is_global_zero:
-            temporary = self.path.with_name(".provenance.json.tmp")
-            temporary.write_text(json.dumps({**self.start, "step": trainer.global_step, **self.stream.state_dict()}, indent=2) + "\n")
-            os.replace(temporary, self.path)
+            values = {**self.start, "step": trainer.global_step, **self.stream.state_dict()}
+            write_whole(self.path, json.dumps(values, indent=2) + "\n")
