@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ LIBRARIES = (
     "numpy",
 )
 TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "task.py", "trainer.py")  # the code that decides a run
+
+SCORING = ("data", "models", "upsampling", "metrics", "measures.py", "task.py", "results.py")  # the code that decides its scores
 
 
 def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int) -> dict[str, Any]:
@@ -65,11 +68,11 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
     }
 
 
-def code_hash() -> str:
-    """sha256 over the files of this package that decide what a training computes."""
+def code_hash(rooms: Sequence[str] = TRAINING) -> str:
+    """sha256 over the files of some rooms of this package: by default those that decide what a training computes."""
     package, digest = Path(__file__).parent, hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] in TRAINING:
+        if path.relative_to(package).parts[0] in rooms:
             digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
     return digest.hexdigest()
 
