@@ -82,7 +82,7 @@ def test_the_files_exist_and_the_pictures_are_small():
     assert len(named) > 15
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert len(pictures) == 4
+    assert len(pictures) == 6
     assert all(10_000 < (ROOT / name).stat().st_size < 300_000 for name in pictures)
 
 

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from segkit.ablation.trial import State, Trial, note_failure, run_trial, state
+from segkit.ablation.trial import State, Trial, in_hand, note_failure, run_trial, state
 from segkit.errors import RunFailed, SegkitError, unknown
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ class Work:
         outcome: Future[State] = Future()
 
         def work() -> None:
+            # SLURM tells every process of a job that its time is nearly up; commands inherit that they need not listen, or they would die
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
             try:
                 outcome.set_result(run_trial(trial, environment, self._started))
             except BaseException as error:
@@ -186,17 +188,20 @@ class SubmititExecutor:
                 jobs = dict(self.jobs)
             for future, (job, trial) in jobs.items():
                 try:
-                    if not job.done(force_check=self.stopping):
+                    if self.stopping:  # then the lock tells sooner than SLURM's accounts, and where there are none
+                        if in_hand(trial):
+                            continue
+                        future.set_result(state(trial))
+                    elif job.done():
+                        future.set_result(self._outcome(job, trial))
+                    else:
                         continue
-                    future.set_result(self._outcome(job, trial))
                 except Exception as error:
                     future.set_exception(error)
                 with self.lock:
                     del self.jobs[future]
 
     def _outcome(self, job: Any, trial: Trial) -> State:
-        if self.stopping and not job.paths.result_pickle.exists():
-            return state(trial)
         error = job.exception()  # waits for a result that a slow disk may still withhold
         if error is None:
             answer: State = job.result()

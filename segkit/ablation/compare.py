@@ -119,6 +119,11 @@ def _adjusted(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
     return {name: adjusted.get(name, c) for name, c in comparisons.items()}
 
 
+def word(c: Contrast) -> str:
+    """The verdict on an arm in a word or two; one seed has none."""
+    return c.verdict if c.seeds > 1 else "one seed"
+
+
 def image_scores(arm: StudyArm, seeds: Iterable[int]) -> np.ndarray:
     """Mean IoU over the classes in each image, averaged over the seeds: `[N]`; NaN where an image has nothing to score.
 

@@ -41,7 +41,8 @@ class Contrast:
         equivalence_p: The level at which the interval ends at the margin, 1 where `difference` is beyond; NaN without margin.
         equivalence_p_holm: The same over the family: what the verdict is made of.
         improvement: Probability of improvement, P(arm > baseline) over pairs of runs, ties half (Agarwal et al., 2021).
-        detectable: The smallest true difference that so many seeds and images detect with 80 % power at 5 %, alone in its family.
+        detectable: The smallest true difference that so many seeds and images detect with 80 % power at 5 %, alone in its family; an
+            estimate from these runs, with 3 seeds often half or one and a half times the truth.
         margin: The largest difference that does not matter, declared beforehand.
         comparisons: Size of the family.
         verdict: On the arm, by the rule of the function `verdict`.

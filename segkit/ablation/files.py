@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
-from segkit.ablation.compare import Analysis
+from segkit.ablation.compare import Analysis, word
 from segkit.ablation.fairness import RECORDS, recorded
 from segkit.ablation.numbers import MINUS, NONE, interval, percent, points
 from segkit.ablation.study import Run, Study
@@ -63,7 +63,7 @@ def latex(analysis: Analysis) -> str:
             continue
         c = analysis.comparisons.get(arm.name)
         difference = f"{points(c.miou.difference)} {interval(c.miou.interval)}" if c and c.miou else "--"
-        verdict = "baseline" if c is None else "withheld" if c.withheld else c.miou.verdict if c.miou and c.miou.seeds > 1 else "--"
+        verdict = "baseline" if c is None else "withheld" if c.withheld else word(c.miou) if c.miou else "--"
         cost = arm.cost.get("parameters"), arm.cost.get("latency_ms")
         size, time = f"{cost[0] / 1e6:.2f}" if cost[0] else "--", f"{cost[1]:.1f}" if cost[1] else "--"
         near = _spread(arm.values("boundary", "miou"))

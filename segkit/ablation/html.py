@@ -6,12 +6,13 @@ from html import escape
 from itertools import groupby
 
 from segkit.ablation.document import Block, Document, Facts, Items, Log, Notice, Paragraph, Picture, Section, Table, Verdicts
+from segkit.ablation.numbers import MINUS
 from segkit.ablation.stylesheet import CSS
 from segkit.figures.report import LOOKS
 from segkit.figures.style import GREY, INK
 
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "unresolved": "?", "withheld": "✕", "noise": "±"}  # told apart without colour
-WHOLE = re.compile(r"[+-][\d.]+ to [+-][\d.]+|\[[^\]]*\]|p (?:=|&lt;) [\de.-]*\d|--\w+|[\d.]+ (?:%|points?|seeds?|images|steps|pixels)")
+WHOLE = re.compile(r"\S[\d.]+ to \S[\d.]+|\[[^\]]*\]|p (?:=|&lt;) [\de.-]*\d|--\w+|[\d.]+ (?:%|points?|seeds?|images|steps|pixels)")
 SIGNED = re.compile("[▲▼]$")
 WIDE = {"images"}
 
@@ -86,7 +87,8 @@ def _list(texts: Sequence[str]) -> str:
 
 def _text(text: str) -> str:
     """Running text; numbers stay with what belongs to them, on one line."""
-    return WHOLE.sub(r'<span class="whole">\g<0></span>', escape(text))
+    text = re.sub(r"(?<![\w.-])-(?=\d)", MINUS, escape(text))
+    return WHOLE.sub(r'<span class="whole">\g<0></span>', text)
 
 
 def _chip(verdict: str) -> str:

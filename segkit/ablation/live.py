@@ -33,12 +33,18 @@ class LiveTable:
         costs: By arm, as `estimate.run_seconds` needs them.
         slots: Runs at a time.
         console: Where to; default: standard output.
+        queue: Whether a run that is submitted may have to wait.
     """
 
     def __init__(
-        self, trials: Mapping[tuple[str, int], Trial], costs: Mapping[str, Mapping[str, Any]], slots: int, console: Console | None = None
+        self,
+        trials: Mapping[tuple[str, int], Trial],
+        costs: Mapping[str, Mapping[str, Any]],
+        slots: int,
+        console: Console | None = None,
+        queue: bool = False,
     ) -> None:
-        self.trials, self.slots = trials, slots
+        self.trials, self.slots, self.queue = trials, slots, queue
         self.console = console or Console()
         self.arms, self.seeds = list(dict.fromkeys(arm for arm, _ in trials)), list(dict.fromkeys(seed for _, seed in trials))
         self.expected = {pair: run_seconds(trial.config, costs[pair[0]], trial.split) for pair, trial in trials.items()}
@@ -99,7 +105,7 @@ class LiveTable:
             about = _read(Path(trial.folder) / "failed.json")
             return f"{line}failed in its {about.get('stage', 'job')}: {about.get('message')}; log: {trial.folder}/log.txt"
         if state == "running":
-            return line + ("goes on" if (Path(trial.folder) / "checkpoints/last.ckpt").exists() else "started")
+            return line + ("queued" if self.queue else "goes on" if (Path(trial.folder) / "checkpoints/last.ckpt").exists() else "started")
         other = {"busy": "is run by another process", "interrupted": "interrupted; it goes on at the next start of this ablation"}
         return line + other.get(state, state)
 

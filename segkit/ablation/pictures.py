@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from segkit.ablation.compare import Analysis, image_scores
+from segkit.ablation.compare import Analysis, image_scores, word
 from segkit.ablation.numbers import points
 from segkit.ablation.stats import Contrast
 from segkit.ablation.study import Study, StudyArm, look_up
@@ -85,7 +85,7 @@ def _differences(analysis: Analysis, look: Mapping[str, Look]) -> dict[str, "Fig
     for name, score, label in (("differences", "miou", "mIoU"), ("boundary_differences", "boundary", "boundary mIoU")):
         found: dict[str, Contrast] = {arm: getattr(c, score) for arm, c in analysis.comparisons.items() if getattr(c, score) is not None}
         if found:
-            words = {arm: c.verdict if c.seeds > 1 else "one seed" for arm, c in found.items()}
+            words = {arm: word(c) for arm, c in found.items()}
             words |= {arm.name: "noise" for arm in analysis.study.arms if arm.aa}
             drawn[name] = report.draw_differences(found, words, look, label, margin if score == "miou" else None)
     classes = {arm: c.classes for arm, c in analysis.comparisons.items() if c.classes and not c.arm.aa}

@@ -22,7 +22,7 @@ CAPTIONS = {
     ),
     "boundary_differences": ("Difference of boundary mIoU to the baseline, as above.", "forest plot of the differences of boundary mIoU"),
     "latency": ("Mean mIoU over the latency of one image; bars span the runs.", "mIoU against latency"),
-    "parameters": ("Mean mIoU over the number of parameters; bars span the runs.", "mIoU against parameters"),
+    "parameters": ("Mean mIoU over the number of parameters; arms of one size stand side by side.", "mIoU against parameters"),
     "classes": ("Difference of each class's IoU to the baseline, with 95 % intervals.", "differences of IoU by class"),
     "trimap": ("mIoU of the pixels near true boundaries; bars span the runs.", "trimap mIoU over the distance"),
     "trimap_differences": ("The same, seed by seed less the baseline; bars span the seeds.", "trimap mIoU less the baseline's"),
@@ -96,7 +96,7 @@ def _differences(analysis: Analysis) -> list[Block]:
 def _classes(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]:
     if not any(c.classes for c in analysis.comparisons.values()):
         return [Paragraph("No arm can be compared class by class yet.")]
-    return [Verdicts(class_verdicts(analysis)), tables.class_table(analysis), *_some(pictures, "classes")]
+    return [tables.class_table(analysis), *_some(pictures, "classes"), Verdicts(class_verdicts(analysis))]
 
 
 def _boundaries(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]:

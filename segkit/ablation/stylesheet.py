@@ -54,7 +54,7 @@ figcaption { margin-top: .5rem; max-width: 46rem; color: var(--soft); font: .82r
 svg { display: block; width: 100%; max-width: calc(var(--width) * 1.75px); height: auto; color: var(--ink); font-family: var(--sans); }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg image { image-rendering: pixelated; }
-.wide svg { max-width: none; min-width: 52rem; }
+.wide svg { max-width: calc(var(--width) * 1.9px); min-width: min(52rem, calc(var(--width) * 1.5px)); }
 table { border-collapse: collapse; font: .82rem/1.4 var(--sans); font-variant-numeric: tabular-nums lining-nums; }
 th, td { padding: .38rem .6rem; text-align: right; white-space: nowrap; vertical-align: baseline; }
 .words { text-align: left; }
@@ -81,13 +81,14 @@ pre { overflow-x: auto; margin: .4rem 0; padding: .8rem 1rem; background: var(--
     --better: #005a8f; --worse: #a8430a; --same: #00694d; --open: #444; --error: #a3140f;
     --arm1: #0072b2; --arm2: #d55e00; --arm3: #009e73; --arm4: #cc79a7; --arm5: #e69f00; --arm6: #56b4e9; }
   @page { margin: 16mm 14mm; }
-  body { max-width: none; padding: 0; font-size: 9.5pt; }
+  html { font-size: 9pt; }
+  body { max-width: none; padding: 0; }
   nav { display: none; }
   h2 { break-after: avoid; margin-top: 1.6rem; }
   figure, .verdicts li, .notice { break-inside: avoid; }
   .scroll { overflow: visible; }
   .figures { grid-template-columns: 1fr 1fr; }
   .wide svg { min-width: 0; }
-  table { font-size: 6.6pt; } th, td { padding: .2rem .35rem; white-space: normal; }
+  table { font-size: .7rem; } th, td { padding: .2rem .35rem; white-space: normal; }
 }
 """

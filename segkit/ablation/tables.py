@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from statistics import fmean, stdev
 
-from segkit.ablation.compare import Analysis
+from segkit.ablation.compare import Analysis, word
 from segkit.ablation.document import Table
 from segkit.ablation.fairness import RECORDS, groups, recorded, short
 from segkit.ablation.numbers import NONE, amount, interval, percent, plain, points, probability, several
@@ -32,7 +32,7 @@ def contrast_table(analysis: Analysis, contrasts: Mapping[str, Contrast], score:
     header = ["arm", "Δ", "95 % interval", *tests, "detectable", "seeds"]
     rows = []
     for name, c in contrasts.items():
-        found = [points(c.difference), interval(c.interval), c.verdict, probability(c.headline_p), probability(c.headline_p_holm)]
+        found = [points(c.difference), interval(c.interval), word(c), probability(c.headline_p), probability(c.headline_p_holm)]
         found += [interval(c.bootstrap), probability(c.p), plain(c.improvement, 2), percent(c.detectable), str(c.seeds)]
         rows.append([name, *found])
     caption = (
@@ -159,7 +159,7 @@ def score_rows(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
     for arm, cells in zip(study.arms, table.rows, strict=True):
         found = analysis.comparisons.get(arm.name)
         c = found.miou if found else None
-        verdict = "baseline" if found is None else "withheld" if found.withheld else NONE if c is None else "" if arm.aa else c.verdict
+        verdict = "baseline" if found is None else "withheld" if found.withheld else NONE if c is None else "" if arm.aa else word(c)
         rows.append([arm.name, cells[1], *cells[3:], points(c.difference) if c else NONE, interval(c.interval) if c else NONE, verdict])
     return ["arm", "mIoU %", *table.header[3:], "Δ", "95 % interval", "verdict"], rows
 

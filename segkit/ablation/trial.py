@@ -53,6 +53,19 @@ def state(trial: Trial) -> State:
     return "interrupted" if (folder / "config.yaml").exists() else "waiting"
 
 
+def in_hand(trial: Trial) -> bool:
+    """Whether a process, wherever it runs, holds the trial's lock."""
+    path = Path(trial.folder) / ".lock"
+    if not path.exists():
+        return False
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def results_folder(trial: Trial) -> Path:
     """Where the evaluation of a trial lies."""
     return Path(trial.folder) / "eval" / f"{trial.split}-last"
@@ -90,6 +103,10 @@ def run_trial(
             if code:
                 note_failure(trial, code, stage, _tail(folder / "log.txt"))
                 return "failed"
+            # a command that was stopped while it started; a training that was killed after its last step has no scores, and needs none
+            left = folder / "checkpoints" / "last.ckpt" if stage == "training" else results_folder(trial) / "metrics.json"
+            if not left.exists():
+                return "interrupted"
         _write(folder / "done.json", _seconds(folder))
         return "finished"
 

@@ -92,7 +92,7 @@ def ablate(config: AblateConfig) -> None:
     costs = measure_arms(plan, folder, console, threads(config))
     console.print(outline(plan, folder, costs, executor.slots))
     trials = list_trials(plan, folder)
-    with LiveTable(trials, costs, executor.slots, console) as table:
+    with LiveTable(trials, costs, executor.slots, console, config.executor != "local") as table:
         run_all(executor, list(trials.values()), config.retry_failed, table)
     report(folder, ReportConfig())
 

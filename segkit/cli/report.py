@@ -39,12 +39,15 @@ def report(folder: Path, config: ReportConfig) -> None:
     study = load_study(folder)
     written = write_report(study, folder, predictor(study.plan.split) if config.images else None)
     columns, rows = headline_table(study)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
     console, sentences = Console(), headline(study)
+    widths = [2 + max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    narrow = sum(widths) > console.width  # then every seed's value is in the report only
+    shown = [i for i, column in enumerate(columns) if not (narrow and column.startswith("seed "))]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+    for i in shown:
+        table.add_column(columns[i], justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
     console.print(table)
     for sentence in sentences:
         console.print(sentence, highlight=False)

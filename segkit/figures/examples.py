@@ -110,5 +110,5 @@ def _show(ax: "Axes", picture: np.ndarray, title: str, lines: np.ndarray | None 
         path = Path(lines.reshape(-1, 2), np.tile([Path.MOVETO, Path.LINETO], len(lines)))
         ax.add_patch(PathPatch(path, fill=False, edgecolor=color, linewidth=width, capstyle="projecting"))
     ax.set(xticks=[], yticks=[], xlim=(-0.5, picture.shape[1] - 0.5), ylim=(picture.shape[0] - 0.5, -0.5))
-    ax.set_title(title, fontsize=6.5, color=INK, pad=2)
+    ax.set_title(title, fontsize=6.5, color=INK, pad=3)
     ax.spines[:].set(linewidth=0.5, color=GREY)

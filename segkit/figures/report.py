@@ -141,9 +141,12 @@ def draw_differences(
 def draw_against(
     costs: Mapping[str, float], scores: Mapping[str, Sequence[float]], look: Mapping[str, Look], cost: str, label: str
 ) -> "Figure":
-    """What the score costs: the mean of each arm over its cost, with the range of its runs."""
+    """What the score costs: the mean of each arm over its cost, with the range of its runs; arms of one cost side by side."""
     figure, ax = _panel(2.9)
+    step, taken = 0.02 * np.ptp(list(costs.values())), list[float]()
     for name, value in costs.items():
+        value += step * sum(abs(value - other) < step for other in taken)
+        taken.append(costs[name])
         values, style = 100 * np.array(scores[name]), look[name]
         ax.plot([value] * 2, [values.min(), values.max()], color=style.color, linewidth=1)
         ax.plot(value, values.mean(), style.mark, color=style.color, markersize=6, markeredgecolor="white", label=name)

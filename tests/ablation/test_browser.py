@@ -104,8 +104,7 @@ def browser():
         browser.close()
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(1366, 900), (390, 844), (320, 640)])
+@pytest.mark.parametrize(("width", "height", "dark"), [(1366, 900, False), (1366, 900, True), (390, 844, False), (320, 640, True)])
 def test_the_page_fits_its_window_and_asks_for_nothing(browser, whole, tmp_path, width, height, dark):
     page = whole[0].folder / "report.html"
     browser.open(page.as_uri(), width, height, dark)

@@ -1,5 +1,6 @@
 """Trials on clusters, for real: submitit's executor of local jobs, and a Ray cluster of two nodes on this machine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from segkit.errors import RunFailed, SegkitError
 
 def wait_for(happens, *futures):
     """Wait until something is true, or a job has ended too early."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not happens():
         assert time.monotonic() < deadline
         assert not any(future.done() for future in futures), [future.result() for future in futures]
@@ -50,10 +51,11 @@ def ray_cluster(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
-    nodes = [{"num_cpus": 1, "object_store_memory": 80 * 2**20, "env_vars": {"OMP_NUM_THREADS": n}} for n in ("1", "2")]
+    threads = [{"OMP_NUM_THREADS": n, "OMP_WAIT_POLICY": "PASSIVE"} for n in ("1", "2")]  # passive: waiting threads leave others the cores
+    nodes = [{"num_cpus": 1, "object_store_memory": 80 * 2**20, "env_vars": variables} for variables in threads]
     cluster = Cluster(initialize_head=True, head_node_args={**nodes[0], "include_dashboard": False})
     try:
-        cluster.add_node(**nodes[1])
+        cluster.second = cluster.add_node(**nodes[1])
         yield cluster
     finally:
         import ray
@@ -67,6 +69,39 @@ def test_a_ray_cluster_runs_trials_on_two_nodes_and_stops_them(ray_cluster, make
     trials = one_finishes_and_one_is_stopped(executor, make_trials)
     threads = {json.loads((Path(trial.folder) / "provenance.json").read_text())["threads"] for trial in trials}
     assert threads == {1, 2}
+
+
+def read(path):
+    """What is in a file of /proc; nothing where its process has ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.slow
+def test_a_trial_whose_node_dies_goes_on_elsewhere(ray_cluster, make_trials):
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(ray_cluster.second.node_id, soft=True)
+    executor = RayExecutor(2, {"address": ray_cluster.address, "scheduling_strategy": there}, gpu=False)
+    _, trial = make_trials(2, steps=400)
+    trial.config["trainer"]["val_every"] = 40
+    future = executor.submit(trial)
+    folder = Path(trial.folder)
+    wait_for((folder / "checkpoints/last.ckpt").exists, future)
+    assert json.loads((folder / "provenance.json").read_text())["threads"] == 2
+    commands = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
+    training = next(pid for pid, path in commands.items() if str(folder).encode() in read(path))
+    worker = int(Path(f"/proc/{training}/stat").read_text().rsplit(") ", 1)[1].split()[1])
+    assert read(commands[worker]).startswith(b"ray::")
+    ray_cluster.remove_node(ray_cluster.second, allow_graceful=False)
+    for pid in (worker, training):  # on a machine that dies nothing goes on
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert future.result(timeout=240) == "finished"
+    assert "$ train --resume" in (folder / "log.txt").read_text()
+    executor.stop()
 
 
 def test_a_library_that_is_missing_is_one_line(tmp_path, monkeypatch):
@@ -134,7 +169,12 @@ def test_no_ray_cluster_is_one_line():
 
 SLEEP = """
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -169,8 +209,15 @@ def test_a_job_that_slurm_takes_back_leaves_no_result(sleeping):
 def test_a_checkpoint_ends_the_command_and_says_how_to_go_on(sleeping):
     trial, begun = sleeping
     job, again = SlurmJob(), []
-    threading.Thread(target=lambda: (begun(), again.append(job.checkpoint(trial, {"A": "1"})))).start()
+
+    def time_is_nearly_up():
+        begun()
+        job.work.process.send_signal(signal.SIGUSR2)  # which SLURM sends to all processes of the job
+        again.append(job.checkpoint(trial, {"A": "1"}))
+
+    threading.Thread(target=time_is_nearly_up).start()
     with pytest.raises(SystemExit):
         job(trial, {})
     wait_for(lambda: again)
     assert (type(again[0].function), again[0].args) == (SlurmJob, (trial, {"A": "1"}))
+    assert "saved" in (Path(trial.folder) / "log.txt").read_text()

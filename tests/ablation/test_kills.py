@@ -15,7 +15,7 @@ import pytest
 from segkit.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
-WORDS = "--upsample bilinear transpose_k2 --seeds 2 --slots 2 --name kills --trainer.max_steps 24 --trainer.val_every 2"
+WORDS = "--upsample bilinear transpose_k2 --seeds 2 --slots 2 --name kills --trainer.max_steps 300 --trainer.val_every 10"
 WORDS += " --decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 6 --data.scenes_val 3"
 WORDS += " --data.scenes_test 4 --trainer.accelerator cpu --wandb.mode disabled --wandb.panels 0"
 
@@ -40,6 +40,22 @@ def kill_tree(pid):
             continue
 
 
+def wait(process, folder, after_checkpoint, seconds):
+    """Waits for the end of a process (True), or for the moment of its death (False): so many seconds after a run has saved its first
+    checkpoint and has not ended, or so many after the start."""
+    begin, seen = time.monotonic(), None
+    while process.poll() is None:
+        now = time.monotonic()
+        if seen is None and any(not (c.parents[1] / "metrics.json").exists() for c in folder.rglob("last.ckpt")):
+            seen = now
+        if seconds is not None and after_checkpoint is not None and seen is not None and now - seen > after_checkpoint:
+            return False
+        if seconds is not None and after_checkpoint is None and now - begin > seconds:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def results(folder):
     """Weights, per-image counts and proofs of every run."""
     found = {}
@@ -62,17 +78,17 @@ def test_an_ablation_that_is_killed_at_random_moments_ends_like_one_that_is_not(
     chance, kills = random.Random(0), 0
     while True:
         process = ablate(killed)
-        try:
-            code = process.wait(timeout=chance.uniform(2, 22) if kills < 20 else None)
-        except subprocess.TimeoutExpired:
-            kill_tree(process.pid)
-            process.wait()
-            kills += 1
-            continue
-        assert code == 0
-        break
-    print(f"{kills} kills")
-    assert kills >= 5
+        if wait(process, killed, chance.uniform(0, 2) if kills % 2 else None, chance.uniform(3, 30) if kills < 20 else None):
+            break
+        kill_tree(process.pid)
+        process.wait()
+        kills += 1
+    assert process.returncode == 0
+    commands = [line for log in killed.rglob("log.txt") for line in log.read_text().splitlines() if line.startswith("$ ")]
+    resumed = sum("--resume" in line for line in commands)
+    print(f"{kills} kills, {len(commands)} commands, {resumed} of them went on from a checkpoint")
+    assert kills >= 10
+    assert resumed >= 4
     expected, found = results(whole), results(killed)
     assert list(found) == list(expected)
     assert len(found) == 4

@@ -94,10 +94,10 @@ def claims(repetitions, seeds, images, setting, comparisons):
 
 
 def power(repetitions, seeds, images, setting, gain):
-    """How often a true gain is called better, and the mean of what the contrasts say they could detect."""
+    """How often a true gain is called better, and the root mean square of what the contrasts say they could detect."""
     rng = np.random.default_rng(seeds)
     contrasts = [contrast(*simulate(rng, seeds, images, (gain, 0), setting), resamples=0) for _ in range(repetitions)]
-    return np.mean([c.verdict == "better" for c in contrasts]), np.mean([c.detectable for c in contrasts])
+    return np.mean([c.verdict == "better" for c in contrasts]), np.sqrt(np.mean([c.detectable**2 for c in contrasts]))
 
 
 def test_three_seeds_cover_new_seeds_and_new_images():
@@ -153,9 +153,9 @@ def test_power_grows_with_the_seeds_as_predicted(setting):
         _, detectable = power(500, seeds, 60, setting, 0.0)
         gain = 0.02 * detectable / truth(0.02, setting)
         found.append((detectable, power(1000, seeds, 60, setting, gain)[0]))
-    fixed = [power(1000, seeds, 60, setting, 0.01)[0] for seeds in (3, 6, 10)]
-    text = "; ".join(f"n={n} detectable {d:.4f} found {p:.0%}" for n, (d, p) in zip((3, 6, 10), found, strict=True))
-    print(f"\n{setting:12s} {text}; a gain of {truth(0.01, setting):.4f} found " + ", ".join(f"{p:.0%}" for p in fixed))
-    assert all(0.72 <= p <= 0.9 for _, p in found)
+    fixed = [power(1000, seeds, 60, setting, 0.02)[0] for seeds in (3, 6, 10)]
+    text = "; ".join(f"n={n} detectable {d:.4f} found {p:.1%}" for n, (d, p) in zip((3, 6, 10), found, strict=True))
+    print(f"\n{setting:12s} {text}; a gain of {truth(0.02, setting):.4f} found " + ", ".join(f"{p:.0%}" for p in fixed))
+    assert all(0.75 <= p <= 0.88 for _, p in found)  # 0.8, with four standard errors and what a cautious interval costs or gives
     assert [d for d, _ in found] == sorted((d for d, _ in found), reverse=True)
     assert fixed == sorted(fixed)

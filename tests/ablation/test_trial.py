@@ -71,6 +71,31 @@ def test_a_program_that_crashes_has_failed(make_trial, number, outcome):
     assert run_trial(make_trial(pause=0.2), started=lambda process: process.send_signal(number)) == outcome
 
 
+def test_a_training_that_leaves_no_result_is_not_evaluated(make_trial, monkeypatch):
+    trial = make_trial()
+    with monkeypatch.context() as context:  # Lightning's end where SIGTERM comes before the first step: exit code 0 and nothing done
+        context.setattr("segkit.ablation.trial.COMMAND", [sys.executable, "-c", ""])
+        assert run_trial(trial) == "interrupted"
+    assert "$ eval" not in (Path(trial.folder) / "log.txt").read_text()
+    assert not (Path(trial.folder) / "done.json").exists()
+    assert run_trial(trial) == "finished"
+    assert results(trial) == STEPS
+
+
+def test_a_training_that_was_killed_after_its_last_step_is_evaluated(make_trial, stub, monkeypatch):
+    trial = make_trial()
+    run_trial(trial)
+    folder = Path(trial.folder)
+    (folder / "metrics.json").unlink()  # what is written after the last checkpoint
+    (folder / "done.json").unlink()
+    (folder / "eval/test-last/metrics.json").unlink()
+    (folder / "eval/test-last").rmdir()
+    code = f"import runpy, sys; sys.argv[1] == 'train' or runpy.run_path({str(stub)!r})"  # such a run has nothing left to do
+    monkeypatch.setattr("segkit.ablation.trial.COMMAND", [sys.executable, "-c", code])
+    assert run_trial(trial) == state(trial) == "finished"
+    assert results(trial) == STEPS
+
+
 def start(trial, stub):
     """The trial in a process of its own, as an executor has it."""
     code = (

@@ -74,6 +74,9 @@ def test_scores_over_costs():
     assert drawn(figure, (10, 50), (10, 60))
     assert drawn(figure, (10, 55))
     assert drawn(figure, (20, 70))
+    beside = draw_against({"a": 10, "b": 20, "c": 20}, {"a": [0.5], "b": [0.7], "c": [0.7]}, LOOK, "ms", "mIoU")
+    assert drawn(beside, (20, 70))
+    assert drawn(beside, (20.2, 70))  # 2 % of the width further, where it is seen
 
 
 def test_classes_have_a_row_and_arms_a_place_in_it():
