@@ -41,7 +41,7 @@ def visible_gpus() -> list[str]:
 
 def slot_threads(slots: int) -> int:
     """Threads of a run in each of so many slots of this machine: its share of the cores, or what OMP_NUM_THREADS says."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(said) if said.isdecimal() and int(said) else max(1, len(os.sched_getaffinity(0)) // slots)
 
 

@@ -103,7 +103,9 @@ def run_trial(
             if code:
                 note_failure(trial, code, stage, _tail(folder / "log.txt"))
                 return "failed"
-            if not (folder / "metrics.json").exists():  # Lightning, stopped while it starts, leaves with code 0
+            # a command that was stopped while it started; a training that was killed after its last step has no scores, and needs none
+            left = folder / "checkpoints" / "last.ckpt" if stage == "training" else results_folder(trial) / "metrics.json"
+            if not left.exists():
                 return "interrupted"
         _write(folder / "done.json", _seconds(folder))
         return "finished"

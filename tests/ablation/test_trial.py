@@ -66,6 +66,11 @@ def test_a_command_that_a_signal_ends_is_interrupted_not_failed(make_trial):
     assert run_trial(replace(trial, config={**trial.config, "pause": 0})) == "finished"
 
 
+@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGSEGV, "failed"), (signal.SIGABRT, "failed"), (signal.SIGKILL, "interrupted")])
+def test_a_program_that_crashes_has_failed(make_trial, number, outcome):
+    assert run_trial(make_trial(pause=0.2), started=lambda process: process.send_signal(number)) == outcome
+
+
 def test_a_training_that_leaves_no_result_is_not_evaluated(make_trial, monkeypatch):
     trial = make_trial()
     with monkeypatch.context() as context:  # Lightning's end where SIGTERM comes before the first step: exit code 0 and nothing done
@@ -77,9 +82,18 @@ def test_a_training_that_leaves_no_result_is_not_evaluated(make_trial, monkeypat
     assert results(trial) == STEPS
 
 
-@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGSEGV, "failed"), (signal.SIGABRT, "failed"), (signal.SIGKILL, "interrupted")])
-def test_a_program_that_crashes_has_failed(make_trial, number, outcome):
-    assert run_trial(make_trial(pause=0.2), started=lambda process: process.send_signal(number)) == outcome
+def test_a_training_that_was_killed_after_its_last_step_is_evaluated(make_trial, stub, monkeypatch):
+    trial = make_trial()
+    run_trial(trial)
+    folder = Path(trial.folder)
+    (folder / "metrics.json").unlink()  # what is written after the last checkpoint
+    (folder / "done.json").unlink()
+    (folder / "eval/test-last/metrics.json").unlink()
+    (folder / "eval/test-last").rmdir()
+    code = f"import runpy, sys; sys.argv[1] == 'train' or runpy.run_path({str(stub)!r})"  # such a run has nothing left to do
+    monkeypatch.setattr("segkit.ablation.trial.COMMAND", [sys.executable, "-c", code])
+    assert run_trial(trial) == state(trial) == "finished"
+    assert results(trial) == STEPS
 
 
 def start(trial, stub):
