@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
-import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from segkit.data.digest import StreamDigest
 from segkit.measures import operator_indices
 from segkit.models.fingerprint import initial_hash
 from segkit.optim import learning_rate_factor
+from segkit.runs import write_whole
 
 LIBRARIES = (
     "torch",
@@ -31,6 +32,8 @@ LIBRARIES = (
     "numpy",
 )
 TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "task.py", "trainer.py")  # the code that decides a run
+
+SCORING = ("data", "models", "upsampling", "metrics", "measures.py", "task.py", "results.py")  # the code that decides its scores
 
 
 def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int) -> dict[str, Any]:
@@ -65,11 +68,11 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
     }
 
 
-def code_hash() -> str:
-    """sha256 over the files of this package that decide what a training computes."""
+def code_hash(rooms: Sequence[str] = TRAINING) -> str:
+    """sha256 over the files of some rooms of this package: by default those that decide what a training computes."""
     package, digest = Path(__file__).parent, hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] in TRAINING:
+        if path.relative_to(package).parts[0] in rooms:
             digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -103,6 +106,5 @@ class Provenance(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write the file, whole or not at all."""
         if trainer.is_global_zero:
-            temporary = self.path.with_name(".provenance.json.tmp")
-            temporary.write_text(json.dumps({**self.start, "step": trainer.global_step, **self.stream.state_dict()}, indent=2) + "\n")
-            os.replace(temporary, self.path)
+            values = {**self.start, "step": trainer.global_step, **self.stream.state_dict()}
+            write_whole(self.path, json.dumps(values, indent=2) + "\n")

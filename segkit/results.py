@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from segkit.metrics import Scores, scores
+from segkit.runs import write_whole
 from segkit.task import SegmentationTask
 
 
@@ -98,7 +99,7 @@ def write_results(
     }
     np.savez_compressed(folder / "per_image.npz", **columns)
     values = {**about, "images": len(indices), **summary(task.validation_scores, task.class_names), **_plain(measured or {})}
-    (folder / "metrics.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_whole(folder / "metrics.json", json.dumps(values, indent=2) + "\n")  # last: what has it is complete
     return values
 
 

@@ -1,5 +1,6 @@
 """The run folder `runs/<name>/<run id>/`: made, found, and searched for checkpoints. Standard library only."""
 
+import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,13 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "panels").mkdir(exist_ok=True)
         return folder
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that whoever is killed meanwhile leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def cannot_write(folder: Path, error: OSError) -> SegkitError:

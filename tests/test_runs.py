@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from segkit.errors import SegkitError
-from segkit.runs import find_checkpoint, new_run_folder, newest_run
+from segkit.runs import find_checkpoint, new_run_folder, newest_run, write_whole
 
 
 def save(run, name="last.ckpt", time=0):
@@ -78,3 +78,9 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     with pytest.raises(SegkitError, match="cannot make the folder .*choose a place") as error:
         new_run_folder(tmp_path / "file", "a")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_is_written_whole(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    write_whole(tmp_path / "a.json", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "new")]

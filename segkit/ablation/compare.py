@@ -60,8 +60,8 @@ class Analysis:
 def analyse(study: Study, resamples: int = 10_000) -> Analysis:
     """Compares every arm with the baseline.
 
-    The contrasts of one score are one family to Holm's method; those of all classes of all arms are one. An A/A arm stands apart: it is no
-    claim, and its seeds are paired with nothing.
+    The contrasts of one score are one family to Holm's method; those of all classes of all arms are one. Arms without a contrast, because
+    their runs failed or are not finished, count in it. An A/A arm stands apart: it is no claim, and its seeds are paired with nothing.
 
     Args:
         study: What was measured.
@@ -108,10 +108,11 @@ def _bands(arm: StudyArm, seeds: Iterable[int]) -> Counts | None:
 def _adjusted(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:
     """The same comparisons, the contrasts of each score as one family."""
     claims = {name: c for name, c in comparisons.items() if not c.arm.aa}
-    miou = adjust({name: c.miou for name, c in claims.items() if c.miou})
-    boundary = adjust({name: c.boundary for name, c in claims.items() if c.boundary})
+    planned, most = len(claims), max((len(c.classes or ()) for c in claims.values()), default=0)
+    miou = adjust({name: c.miou for name, c in claims.items() if c.miou}, planned)
+    boundary = adjust({name: c.boundary for name, c in claims.items() if c.boundary}, planned)
     every = [(name, k, found) for name, c in claims.items() for k, found in (c.classes or {}).items()]
-    each = adjust({str(place): found for place, (_, _, found) in enumerate(every)})
+    each = adjust({str(place): found for place, (_, _, found) in enumerate(every)}, planned * most)
     classes: dict[str, dict[str, Contrast]] = {name: {} for name, c in claims.items() if c.classes is not None}
     for place, (name, k, _) in enumerate(every):
         classes[name][k] = each[str(place)]

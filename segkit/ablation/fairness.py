@@ -21,6 +21,7 @@ RECORDS = {
     "precision": "precision",
     "deterministic": "deterministic algorithms",
     "processes": "number of processes",
+    "scoring": "scoring code",
     "truth": "scored images and their truth",
 }
 SEEDED = ("initial", "order", "batches")  # what another seed changes
@@ -69,6 +70,8 @@ class Difference:
 
 def recorded(run: Run, record: str) -> Any:
     """What a finished run says of itself under a key of `RECORDS`; None where it says nothing."""
+    if record == "scoring":
+        return run.scores.get("code")
     return run.truth if record == "truth" else run.provenance.get(record)
 
 

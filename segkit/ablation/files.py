@@ -26,7 +26,9 @@ def results_csv(study: Study) -> str:
             row |= _flat({"ci_op_initial": run.provenance.get("ci_op") or {}})
             row |= {key: arm.cost.get(key) for key in COSTS}
             rows.append(row | _hashes(run))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    found = dict.fromkeys(key for row in sorted(rows, key=lambda row: row["state"] != "finished") for key in row)  # theirs come in order
+    first = [*list(rows[0])[: list(rows[0]).index("message") + 1], *SCORES[:3]] if rows else []
+    columns = list(dict.fromkeys([*first, *found]))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()

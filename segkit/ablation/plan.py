@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from segkit import __version__
 from segkit.errors import SegkitError, unknown
+from segkit.runs import write_whole
 
 # where a run lies, what it is called and who watches it decide nothing of what it computes; what lies in files, their hash says
 APART = {"name", "runs", "run_id", "seed", "wandb", "encoder_weights"}
@@ -85,9 +85,7 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Write `plan.yaml`, whole or not at all."""
-        temporary = folder / ".plan.yaml.tmp"
-        temporary.write_text(yaml.safe_dump(asdict(self), sort_keys=False))
-        os.replace(temporary, folder / "plan.yaml")
+        write_whole(folder / "plan.yaml", yaml.safe_dump(asdict(self), sort_keys=False))
 
     @classmethod
     def read(cls, folder: Path) -> "Plan":
@@ -116,7 +114,7 @@ def combinations(axes: Mapping[str, Sequence[Any]], exclude: Sequence[Mapping[st
     if not axes:
         raise SegkitError("no axis: give several values to an option, such as --upsample transpose bilinear")
     for name, values in axes.items():
-        words = [_word(value) for value in values]
+        words = [word(value) for value in values]
         if not values or len(set(words)) < len(words):
             raise SegkitError(f"axis {name} {words}: give one value or more, each once")
     every = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -138,12 +136,13 @@ def _meets(settings: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
 def arm_name(settings: Mapping[str, Any]) -> str:
     """`bilinear` for one axis, `bilinear, lr=0.001` for more: operators and decoders go without the name of their option."""
     named = [
-        _word(v) if k in ("upsample", "decoder") or len(settings) == 1 else f"{k.split('.')[-1]}={_word(v)}" for k, v in settings.items()
+        word(v) if k in ("upsample", "decoder") or len(settings) == 1 else f"{k.split('.')[-1]}={word(v)}" for k, v in settings.items()
     ]
     return ", ".join(named)
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A value of an axis in one word: a list as `bilinear+nearest`."""
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -14,7 +14,7 @@ def protocol(study: Study) -> dict[str, str]:
     told = [run.provenance for run in runs]
     margin = "none declared, so no arm can be called equivalent"
     if plan.margin is not None:
-        margin = f"{100 * plan.margin:g} {'point' if plan.margin == 0.01 else 'points'} of mIoU, declared before"
+        margin = f"{100 * plan.margin:g} {'point' if plan.margin == 0.01 else 'points'} of mIoU, declared in the plan"
     matched = {"params": "parameters", "macs": "multiply-adds"}.get(plan.match)
     rule = "the last of the training" if plan.checkpoint == "last" else "the best on val"
     images = sorted({int(run.scores["images"]) for run in runs if "images" in run.scores})
@@ -40,13 +40,19 @@ def protocol(study: Study) -> dict[str, str]:
         "Processes": _joined(workers),
         "Training time": f"{seconds(sum(run.seconds or 0 for run in runs))} over all finished runs" if runs else NONE,
         "Intervals": "95 %, for new seeds and new images, from variance components; the two-level bootstrap beside them",
-        "Verdicts": "better or worse: Holm's p of the interval below 0.05; equivalent: the interval inside the margin; else unresolved",
+        "Verdicts": "better or worse: Holm's p of the interval below 0.05; equivalent: inside the margin by Holm's p too; else unresolved",
     }
 
 
 def _joined(values: Iterable[str]) -> str:
     """The different values, in the order of their first appearance."""
     return "; ".join(dict.fromkeys(values)) or NONE
+
+
+def budget(config: Any) -> str:
+    """How long a run trains, in steps or epochs."""
+    trainer = config["trainer"]
+    return several(trainer["max_epochs"], "epoch") if trainer.get("max_epochs") else several(trainer["max_steps"], "step")
 
 
 def _network(config: Any) -> str:
@@ -57,11 +63,10 @@ def _network(config: Any) -> str:
 
 def _training(config: Any) -> str:
     trainer = config["trainer"]
-    budget = f"{trainer['max_epochs']} epochs" if trainer.get("max_epochs") else f"{trainer['max_steps']} steps"
     batch = config["data"]["batch_size"] * trainer.get("accumulate", 1)
     rate = f"learning rate {config['lr']:g} ({config['schedule']}, warm-up {config['warmup']:g})"
     rules = f"{config['loss']}, {config['optimizer']}, {rate}, weight decay {config['weight_decay']:g}"
-    return f"{budget} of {batch} crops of {config['data']['crop']} pixels, {rules}"
+    return f"{budget(config)} of {batch} crops of {config['data']['crop']} pixels, {rules}"
 
 
 def _augmentation(config: Any) -> str:

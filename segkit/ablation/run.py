@@ -39,6 +39,12 @@ def visible_gpus() -> list[str]:
     return chosen.split(",")[:count] if chosen else [str(i) for i in range(count)]
 
 
+def slot_threads(slots: int) -> int:
+    """Threads of a run in each of so many slots of this machine: its share of the cores, or what OMP_NUM_THREADS says."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else max(1, len(os.sched_getaffinity(0)) // slots)
+
+
 class LocalExecutor:
     """Processes of this machine, one at a time in each slot: a slot is a graphics card, or a share of the processor's cores.
 
@@ -49,7 +55,7 @@ class LocalExecutor:
 
     def __init__(self, gpus: Sequence[str], slots: int) -> None:
         self.slots = slots
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // slots))
+        threads = str(slot_threads(slots))
         self.free = [{"OMP_NUM_THREADS": threads, **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})} for i in range(slots)]
         self.pool = ThreadPoolExecutor(slots)
         self.lock, self.running, self.stopping = threading.Lock(), set[subprocess.Popen[bytes]](), False
@@ -107,6 +113,9 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
         while (left or futures or busy) and not received:
             while left and len(futures) < executor.slots and not received:
                 trial = left.pop(0)
+                if not retry_failed and state(trial) == "failed":  # meanwhile, in the hands of another ablation
+                    states[trial.folder] = "failed"
+                    continue
                 futures[_submit(executor, trial)] = trial
                 states[trial.folder] = "running"
             changed(states)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from segkit.ablation import tables
 from segkit.ablation.compare import Analysis
 from segkit.ablation.document import Block, Document, Facts, Items, Log, Notice, Paragraph, Picture, Section, Verdicts
-from segkit.ablation.fairness import RECORDS, may_differ
+from segkit.ablation.fairness import RECORDS, groups, may_differ
 from segkit.ablation.limits import limits
 from segkit.ablation.numbers import several
 from segkit.ablation.pictures import stage_names
@@ -78,8 +78,9 @@ def _verdict(analysis: Analysis, pictures: Mapping[str, Picture]) -> list[Block]
         blocks.append(Notice(title, texts, "error"))
     blocks.append(Verdicts(verdicts(analysis)))
     if missing := len(analysis.study.of_state("failed", "unfinished")):
-        shared = "each arm is compared on the seeds that it and the baseline have finished"
-        blocks.append(Paragraph(f"{several(missing, 'run')} missing: {shared}."))
+        shared = "each arm is compared on the seeds that it and the baseline have finished, so a difference may not be that of the means"
+        interim = " Verdicts are provisional until all runs are finished." if analysis.study.of_state("unfinished") else ""
+        blocks.append(Paragraph(f"{several(missing, 'run')} missing: {shared}.{interim}"))
     return [*blocks, *_some(pictures, "runs", "differences")]
 
 
@@ -139,11 +140,14 @@ def _fairness(analysis: Analysis) -> list[Block]:
         blocks.append(Notice("Differences that nobody asked for", [str(found) for found in analysis.unfair], "error"))
     elif not study.of_state("finished"):
         return [Paragraph("Nothing to hold against each other yet.")]
+    elif not any(len(group) > 1 for seed in study.plan.seeds for group in groups(study, seed, "truth")):
+        blocks.append(Paragraph("No seed has two finished arms yet, so there is nothing to hold against each other."))
     else:
         blocks.append(
             Paragraph(
-                "Within each seed all arms recorded the same initial weights outside the operators, sample order, augmented batches, "
-                "schedule, software, code and device, but for what an axis changes by design. Compared is what each run really used."
+                "Within each seed all finished arms recorded the same initial weights outside the operators, sample order, augmented "
+                "batches, schedule, software, code and device, but for what an axis changes by design. Compared is what each run really "
+                "used."
             )
         )
     named = {axis: ", ".join(RECORDS[record] for record in may_differ(axis)) for axis in study.plan.axes}

@@ -26,12 +26,19 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def adjust(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
-    """The same contrasts as one family: p-values adjusted by Holm, and the verdicts that follow."""
-    every = contrasts.values()
-    adjusted = zip(holm([c.headline_p for c in every]), holm([c.p for c in every]), holm([c.equivalence_p for c in every]), strict=True)
+def adjust(contrasts: Mapping[str, Contrast], planned: int = 0) -> dict[str, Contrast]:
+    """The same contrasts as one family: p-values adjusted by Holm, and the verdicts that follow.
+
+    Args:
+        contrasts: Those that there are.
+        planned: How many there are to be; those still missing count as comparisons, so that stopping early makes nothing significant.
+    """
+    missing = [math.nan] * (planned - len(contrasts))
+    kinds = [[getattr(c, kind) for c in contrasts.values()] for kind in ("headline_p", "p", "equivalence_p")]
+    adjusted = zip(*(holm([*p, *missing])[: len(contrasts)] for p in kinds), strict=True)
+    size = max(planned, len(contrasts))
     family = {
-        name: replace(c, headline_p_holm=headline, p_holm=flips, equivalence_p_holm=equivalence, comparisons=len(contrasts))
+        name: replace(c, headline_p_holm=headline, p_holm=flips, equivalence_p_holm=equivalence, comparisons=size)
         for (name, c), (headline, flips, equivalence) in zip(contrasts.items(), adjusted, strict=True)
     }
     return {name: replace(c, verdict=verdict(c)) for name, c in family.items()}
@@ -102,14 +109,17 @@ def sentence(name: str, baseline: str, c: Contrast, unit: str = "mIoU points") -
     }
     parts = [f"{claims[c.verdict]}: {by} ({', '.join(tests)})"]
     excludes_zero = c.interval[0] > 0 or c.interval[1] < 0
-    if c.verdict == "equivalent" and excludes_zero:
+    if c.verdict == "equivalent" and c.headline_p_holm < LEVEL:
         parts.append("the difference is real, and too small to matter")
     if c.verdict == "unresolved":
         inside = c.margin is not None and -c.margin < c.interval[0] and c.interval[1] < c.margin
         if excludes_zero or inside:
             found = "lies inside the margin" if inside else "excludes zero"
             parts.append(f"the interval {found}, which {c.comparisons} comparisons do not let count")
-        parts.append(f"so many seeds and images detect {100 * c.detectable:.2g} points with 80 % power")
+        alone = ", were it the only comparison" if c.comparisons > 1 else ""
+        parts.append(f"so many seeds and images detect {100 * c.detectable:.2g} points with 80 % power{alone}")
+    if c.verdict != "unresolved" and c.paired and c.seed_sd < c.interaction_sd / math.sqrt(c.images):
+        parts.append("the seeds agree more than their noise on single images lets expect, and more seeds may well widen the interval")
     if c.comparisons * c.least_p >= LEVEL:
         family = f" under Holm with {c.comparisons} comparisons" if c.comparisons > 1 else ""
         rests = ", so that the verdict rests on normally distributed noise" if c.verdict in ("better", "worse") else ""

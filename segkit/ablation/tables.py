@@ -37,8 +37,8 @@ def contrast_table(analysis: Analysis, contrasts: Mapping[str, Contrast], score:
         rows.append([name, *found])
     caption = (
         f"Difference of {score} to {analysis.study.baseline.name} in points. Interval and p speak for new seeds and new images; the "
-        "sign-flip test for these images only. P(better run): share of pairs of runs that the arm wins. Detectable: the true difference "
-        "found with 80 % power."
+        "sign-flip test for these images only. P(better run): share won by the arm of all pairs of one of its runs and one of the "
+        "baseline's. Detectable: the true difference found with 80 % power, were it the only comparison."
     )
     return Table(header, rows, caption, left=(3,))
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,10 +19,13 @@ from typing import IO, Any, Literal
 
 import yaml
 
+from segkit.runs import write_whole
+
 State = Literal["finished", "failed", "interrupted", "busy", "waiting"]
 KEPT = {".lock", "log.txt", "attempts.json"}  # what a new start leaves in the folder
 COMMAND = [sys.executable, "-m", "segkit.cli"]
 STOPPED = {130, 143}  # exit codes of a run that a signal has stopped
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}  # signals that a program gives itself
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def run_trial(
             begin = time.monotonic()
             code = _command(words, folder / "log.txt", lock, environment or {}, started)
             _note(folder, {"stage": stage, "seconds": round(time.monotonic() - begin, 3), "code": code})
-            if code < 0 or code in STOPPED:
+            if (code < 0 and -code not in CRASHES) or code in STOPPED:
                 return "interrupted"
             if code:
                 note_failure(trial, code, stage, _tail(folder / "log.txt"))
@@ -139,6 +143,11 @@ def _seconds(folder: Path) -> dict[str, float]:
     return {"seconds": round(total["training"], 3), "evaluation_seconds": round(total["evaluation"], 3)}
 
 
+def python_path() -> str:
+    """PYTHONPATH with which a process finds this segkit, installed or not, and all that ours finds."""
+    return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def _command(
     words: list[str],
     log: Path,
@@ -147,7 +156,6 @@ def _command(
     started: Callable[["subprocess.Popen[bytes]"], None] | None,
 ) -> int:
     """Runs a command of segkit and waits for it; the lock goes along."""
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("ab") as file:
         file.write(f"$ {' '.join(words)}\n".encode())
         file.flush()
@@ -156,7 +164,7 @@ def _command(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment, "PYTHONPATH": path, "COLUMNS": "120"},
+            env={**os.environ, **environment, "PYTHONPATH": python_path(), "COLUMNS": "120"},
             pass_fds=(lock.fileno(),),
             start_new_session=True,  # a Ctrl-C is for the ablation, which then stops its runs in order
         )
@@ -178,6 +186,4 @@ def _tail(log: Path, lines: int = 30) -> list[str]:
 
 
 def _write(path: Path, values: object) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(values, indent=2) + "\n")

@@ -18,7 +18,7 @@ from segkit.cli.parsing import Parser
 from segkit.cli.train import build_task, plain
 from segkit.config import AblateConfig, ReportConfig, TrainConfig, from_dict
 from segkit.errors import RunFailed, SegkitError
-from segkit.runs import cannot_write
+from segkit.runs import cannot_write, write_whole
 
 if TYPE_CHECKING:
     from segkit.ablation.plan import Plan
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from segkit.data.module import SegmentationDataModule
 
 BUSY = 0.75  # load per core from which costs cannot be measured; threads that wait for one another then take many times as long
+TAG = 64  # characters that W&B takes
 DESCRIPTION = (
     "Compare settings: an option with several values (--upsample transpose bilinear) is an axis, each value an arm, trained with the same "
     "seeds. `ablate.py report FOLDER` reports what is finished so far; `ablate.py costs` measures what one configuration costs."
@@ -82,6 +83,7 @@ def ablate(config: AblateConfig) -> None:
             costs = measure_arms(plan, Path(scratch), console, threads(config))
             console.print(outline(plan, folder, costs, slots(config)))
         return
+    refuse_another(plan, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -99,14 +101,17 @@ def ablate(config: AblateConfig) -> None:
 def build_plan(config: AblateConfig) -> "Plan":
     """Arms and seeds, on data that has been looked at."""
     from segkit import __version__
-    from segkit.ablation.plan import TRIALS, Plan, build_arms, combinations
+    from segkit.ablation.plan import TRIALS, Plan, build_arms, combinations, word
     from segkit.data.fingerprint import fingerprint
     from segkit.data.module import SegmentationDataModule
 
     if config.data.root is not None:
         config.data.root = str(Path(config.data.root).expanduser().resolve())
-    if config.encoder_weights and Path(config.encoder_weights).expanduser().is_file():
-        config.encoder_weights = str(Path(config.encoder_weights).expanduser().resolve())
+    config.encoder_weights = _found(config.encoder_weights)
+    if "encoder_weights" in config.axes:
+        config.axes["encoder_weights"] = [_found(weights) for weights in config.axes["encoder_weights"]]
+    if config.run_id is not None:
+        raise SegkitError(f"--run_id {config.run_id}: the runs of an ablation are named by the hash of all that decides them; leave it out")
     values = asdict(config)
     base = plain({f.name: values[f.name] for f in fields(TrainConfig)})
     if base["trainer"]["devices"] == "auto":
@@ -125,15 +130,13 @@ def build_plan(config: AblateConfig) -> "Plan":
     data.prepare(splits=("train", "val", split))
     if config.match != "native":
         settings = match(config.match, base, settings, config.baseline, data, split)
-    prints: dict[str | None, str] = {}
-    for changes in settings:
-        weights = changes.get("encoder_weights", config.encoder_weights)
-        prints.setdefault(weights, "") or prints.update({weights: fingerprint(config.data, [weights])})
     seeds = list(range(config.seed, config.seed + config.seeds))
-    every = [prints[changes.get("encoder_weights", config.encoder_weights)] for changes in settings]
-    arms, baseline = build_arms(base, settings, seeds, every, config.baseline, config.aa)
+    weights = [changes.get("encoder_weights", config.encoder_weights) for changes in settings]
+    prints = {file: fingerprint(config.data, [file]) for file in {None, *weights}}
+    arms, baseline = build_arms(base, settings, seeds, [prints[file] for file in weights], config.baseline, config.aa)
     for arm in arms:
-        arm.config["wandb"]["tags"] = [*arm.config["wandb"]["tags"], *(f"{k}={v}" for k, v in arm.settings.items() if k in config.axes)]
+        tags = [f"{k}={word(v)}"[:TAG] for k, v in arm.settings.items() if k in config.axes]
+        arm.config["wandb"]["tags"] = [*arm.config["wandb"]["tags"], *tags]
         from_dict(TrainConfig, arm.config)  # the rules between options, before anything runs
     return Plan(
         name=name,
@@ -148,7 +151,7 @@ def build_plan(config: AblateConfig) -> "Plan":
         seeds=seeds,
         aa=config.aa,
         trials=f"../../{TRIALS}",
-        data={"fingerprint": fingerprint(config.data), "description": str(data)},
+        data={"fingerprint": prints[None], "description": str(data)},
         arms=arms,
     )
 
@@ -156,23 +159,30 @@ def build_plan(config: AblateConfig) -> "Plan":
 def match(
     what: str, base: dict[str, Any], settings: list[dict[str, Any]], baseline: str | None, data: "SegmentationDataModule", split: str
 ) -> list[dict[str, Any]]:
-    """Adds to the settings of every arm the widths with which its operators cost what the baseline's cost natively."""
+    """Adds to the settings of every arm the widths with which its operators cost what the baseline's would natively in their place."""
     from segkit.ablation.plan import arm_name, with_settings
     from segkit.costs import match_widths
 
     names = [arm_name(changes) for changes in settings]
     reference = settings[names.index(baseline)] if baseline in names else settings[0]
+    operator = {"upsample": reference.get("upsample", base["upsample"])}
     size = data.sources[split].size(0)
 
     def network(changes: Mapping[str, Any]) -> Any:
         values = with_settings(base, {**changes, "encoder_weights": None, "class_weights": "none"})
         return build_task(from_dict(TrainConfig, values), data.classes.names, data.classes.colors, None).model
 
-    native = network(reference)
-    return [
-        {**changes, "upsample_width": match_widths(lambda w, c=changes: network({**c, "upsample_width": w}), native, what, size)}  # type: ignore[misc]
-        for changes in settings
-    ]
+    def widths(changes: Mapping[str, Any]) -> list[int]:
+        native = network({**changes, **operator})  # other decoders and encoders have other stages
+        return match_widths(lambda width: network({**changes, "upsample_width": width}), native, what, size, base["in_channels"])
+
+    return [{**changes, "upsample_width": widths(changes)} for changes in settings]
+
+
+def _found(weights: str | None) -> str | None:
+    """Weights in a file by its full path, so that runs find it from any folder; others as they are."""
+    path = Path(weights or "").expanduser()
+    return str(path.resolve()) if path.is_file() else weights
 
 
 def commit() -> str | None:
@@ -185,6 +195,24 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return revision + "+" * bool(changed.strip())
+
+
+def refuse_another(plan: "Plan", folder: Path) -> None:
+    """A folder holds one ablation: arms and seeds may come and go, but an arm that has runs does not become another of the same name."""
+    from segkit.ablation.plan import Plan
+
+    if not (folder / "plan.yaml").exists():
+        return
+    earlier = Plan.read(folder)
+    runs = {(arm.name, seed): trial for arm in earlier.arms for seed, trial in arm.trials.items() if not arm.aa}
+    for arm in plan.arms:
+        for seed, trial in arm.trials.items():
+            other = runs.get((arm.name, seed), trial)
+            if not arm.aa and other != trial and (folder / earlier.trials / other).exists():
+                raise SegkitError(
+                    f"--name {plan.name}: {str(folder)!r} holds another ablation, whose arm {arm.name} is trained otherwise (its options, "
+                    "its data or segkit's version differ); give this one another --name"
+                )
 
 
 def list_trials(plan: "Plan", folder: Path) -> dict[tuple[str, int], "Trial"]:
@@ -201,6 +229,8 @@ def list_trials(plan: "Plan", folder: Path) -> dict[tuple[str, int], "Trial"]:
 
 def measure_arms(plan: "Plan", folder: Path, console: Any, threads: int) -> dict[str, dict[str, Any]]:
     """What each arm costs here, one after the other in fresh processes while nothing else runs; measured once, kept in `costs.json`."""
+    from segkit.ablation.trial import python_path
+
     path = folder / "costs.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     costs = {}
@@ -219,14 +249,14 @@ def measure_arms(plan: "Plan", folder: Path, console: Any, threads: int) -> dict
                     [sys.executable, "-m", "segkit.cli", "ablate", "costs", "--config", str(source), "--out", str(out)],
                     capture_output=True,
                     text=True,
-                    env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": str(threads)},
+                    env={**os.environ, "PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)},
                 )
                 if done.returncode:
-                    line = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                    line = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ablate.py: error: ")
                     raise RunFailed(f"arm {arm.name} cannot be trained: {line}")
                 measured = json.loads(out.read_text())
                 known[arm.name] = {**measured, "start_s": time.perf_counter() - began - measured.pop("measuring_s"), "trial": key}
-            path.write_text(json.dumps(known, indent=2) + "\n")
+            write_whole(path, json.dumps(known, indent=2) + "\n")
         costs[arm.name] = known[arm.name]
     return costs
 
@@ -242,8 +272,10 @@ def slots(config: AblateConfig) -> int:
 
 def threads(config: AblateConfig) -> int:
     """Threads of a run, with which it is measured too."""
+    from segkit.ablation.run import slot_threads
+
     if config.executor == "local":
-        return int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or max(1, len(os.sched_getaffinity(0)) // slots(config)))
+        return slot_threads(slots(config))
     return max(1, int(config.cluster.get("cpus_per_task", 2) if config.executor == "slurm" else config.cluster.get("num_cpus", 1)))
 
 

@@ -33,6 +33,7 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     from segkit.data.module import SegmentationDataModule
     from segkit.measures import ArtefactMeasures, BoundaryMeasures, Clock, boundary_summary, lines
     from segkit.panels import draw_panels, viewable
+    from segkit.provenance import SCORING, code_hash
     from segkit.results import gather_per_image, worst_and_best, write_results
     from segkit.task import SegmentationTask
     from segkit.trainer import build_trainer
@@ -82,7 +83,7 @@ def evaluate(config: EvalConfig, checkpoint: Path) -> None:
     if config.artefacts:
         measured["artefacts"] = artefacts.summary(task.model, trained.in_channels)
         np.savez_compressed(folder / "artefacts.npz", **artefacts.arrays())
-    about = {"split": split, "checkpoint": str(checkpoint), "step": task.step}
+    about = {"split": split, "checkpoint": str(checkpoint), "step": task.step, "code": code_hash(SCORING)}
     names = [source.name(i) for i in indices]
     write_results(folder, task, names, (indices, matrices), measured=measured, arrays=columns, **about)
     worst, best = worst_and_best(matrices, config.images)

@@ -6,6 +6,7 @@ Imports neither torch nor Lightning, so that `--help` and every typing error ans
 import difflib
 import itertools
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
@@ -147,6 +148,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
+        sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -131,7 +131,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.progress import Progress
     from segkit.provenance import Provenance, provenance
     from segkit.results import gather_per_image
-    from segkit.runs import find_checkpoint, new_run_folder
+    from segkit.runs import find_checkpoint, new_run_folder, write_whole
     from segkit.tracking import build_loggers, first_process
     from segkit.trainer import ValidateAtEnd, build_trainer, device_count
 
@@ -156,7 +156,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name)
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
-        (folder / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator, config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
     console = Console()

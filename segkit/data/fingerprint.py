@@ -1,7 +1,8 @@
 """A proof that two runs saw the same files. Standard library only."""
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from segkit.errors import SegkitError
 
 def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
     """sha256 over the names and contents of every file of a data set, wherever it lies; built-in scenes have no files.
+
+    Folders may be links. Hidden files are passed over: file browsers leave them, and no data set reads them.
 
     Args:
         config: The data set; its augmentation plays no part.
@@ -24,7 +27,7 @@ def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
         root = Path(config.root or "").expanduser()
         if config.root is None or not root.is_dir():
             raise SegkitError(f"--data.root {config.root}: no such folder; --data.kind {config.kind} needs the data set's folder")
-        files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        files = {path.relative_to(root).as_posix(): path for path in _files(root)}
     files |= {f"extra {i}": Path(path) for i, path in enumerate(extra) if path and Path(path).is_file()}
     digest = hashlib.sha256(config.kind.encode())
     names = sorted(files)
@@ -32,6 +35,12 @@ def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
         for name, content in zip(names, pool.map(lambda name: _hash(files[name]), names), strict=True):
             digest.update(f"\n{name} {content}".encode())
     return digest.hexdigest()
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from (path for name in names if not name.startswith(".") and (path := Path(folder, name)).is_file())
 
 
 def _hash(path: Path) -> str:

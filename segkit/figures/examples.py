@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SIDE = 1.15  # inches of one picture
 LEAST = 24  # pixels of the side of an enlarged window
+NEAR = 4  # pixels
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,15 @@ class Example:
 
 
 def window(example: Example, ignore_index: int) -> tuple[int, int, int]:
-    """Top, left and side of the square in which most scored pixels are labelled differently by some arm and the baseline."""
+    """Top, left and side of the square in which most scored pixels are labelled differently by some arm and the baseline.
+
+    Pixels within `NEAR` of a true boundary count; where arms differ at none, all do.
+    """
     first, *others = example.predictions.values()
     apart = np.logical_or.reduce([first != other for other in others]) if others else first != example.mask
     apart = apart & (example.mask != ignore_index)
+    near = apart & near_boundary(example.mask, ignore_index)
+    apart = near if near.any() else apart
     height, width = apart.shape
     side = min(height, width, max(LEAST, min(height, width) // 4))
     total = np.zeros((height + 1, width + 1), np.int64)
@@ -50,6 +56,15 @@ def window(example: Example, ignore_index: int) -> tuple[int, int, int]:
     inside = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
     top, left = np.unravel_index(inside.argmax(), inside.shape)
     return int(top), int(left), side
+
+
+def near_boundary(mask: np.ndarray, ignore_index: int) -> np.ndarray:
+    """The pixels with two scored labels within `NEAR` pixels, along rows, columns and diagonals: bool `[H, W]`."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    ignored, size = mask == ignore_index, 2 * NEAR + 1
+    near: np.ndarray = maximum_filter(np.where(ignored, 0, mask), size) > minimum_filter(np.where(ignored, 255, mask), size)
+    return near
 
 
 def boundaries(mask: np.ndarray) -> np.ndarray:

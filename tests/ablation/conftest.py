@@ -56,7 +56,14 @@ def write_run(folder, arm, gain, seed, config, images, noise, boundary, artefact
     matrix = counts(arm, gain, seed, images, 4096, noise)
     band = counts(arm, gain - 0.15, seed, images, 400, noise)
     rng = np.random.default_rng([seed, 1, *arm.encode()])
-    scores = {"split": "test", "images": images, "miou": mean(iou(matrix.sum(0))), "iou": iou(matrix.sum(0)), "absent": ["ghost"]}
+    scores = {
+        "split": "test",
+        "code": sha("scoring"),
+        "images": images,
+        "miou": mean(iou(matrix.sum(0))),
+        "iou": iou(matrix.sum(0)),
+        "absent": ["ghost"],
+    }
     scores |= {"accuracy": float(np.trace(matrix.sum(0)) / matrix.sum()), "mean_dice": 0.9}
     arrays = {"index": np.arange(images), "name": np.array([f"scene{i}" for i in range(images)])}
     arrays |= {"matrix": matrix, "classes": np.array(CLASSES)}

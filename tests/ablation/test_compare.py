@@ -52,7 +52,7 @@ def test_arms_are_compared_on_the_seeds_that_both_have_finished(tmp_path, write_
     assert found["b"].miou.seeds == 1
     assert np.isnan(found["b"].miou.interval).all()
     assert found["d"].miou is None
-    assert found["c"].miou.comparisons == 2
+    assert found["c"].miou.comparisons == 3  # as planned
 
 
 def test_margin_and_missing_boundaries(tmp_path, write_study):
@@ -69,7 +69,7 @@ def test_what_is_unfair_is_withheld_and_leaves_the_rest(tmp_path, write_study, a
     assert analysis.comparisons["b"].miou is None
     assert len(analysis.comparisons["b"].withheld) == 1
     assert analysis.comparisons["c"].miou.verdict == "better"
-    assert analysis.comparisons["c"].miou.comparisons == 1
+    assert analysis.comparisons["c"].miou.comparisons == 2  # as planned
 
 
 def test_a_baseline_that_nobody_recorded_withholds_everything(tmp_path, write_study, alter):
@@ -91,3 +91,13 @@ def test_scores_of_single_images_against_a_loop(finished):
                     values.append(matrix[k, k] / union)
         expected[n] = np.mean(values)
     np.testing.assert_allclose(image_scores(arm, [0, 4]), expected)
+
+
+def test_arms_that_have_nothing_yet_count_in_the_family(tmp_path, write_study):
+    runs = [("c", 0), ("c", 1), ("c", 2)]
+    study = load_study(write_study(tmp_path, {"a": 0, "b": 0.05, "c": 0, "d": 0}, seeds=3, unfinished=runs))
+    found = analyse(study, resamples=0).comparisons
+    assert found["c"].miou is None
+    assert found["b"].miou.comparisons == found["b"].boundary.comparisons == 3
+    assert found["b"].classes["sky"].comparisons == 3 * 4
+    assert found["b"].miou.headline_p_holm == pytest.approx(3 * found["b"].miou.headline_p)

@@ -30,6 +30,14 @@ def test_a_difference_names_arm_seed_and_record(tmp_path, write_study, alter, re
     assert f"({told}, not " in problem
 
 
+def test_scores_of_another_code_are_unfair(tmp_path, write_study):
+    study = load_study(write_study(tmp_path, {"a": 0, "b": 0}, seeds=1))
+    path = study.arm("b").runs[0].evaluation / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "code": "0" * 64}))
+    (problem,) = check_fairness(load_study(study.folder))
+    assert problem.startswith("b, seed 0: scoring code differ from those of a (00000000, not ")
+
+
 def test_of_the_software_what_differs_is_told(tmp_path, write_study, alter):
     study = load_study(write_study(tmp_path, {"a": 0, "b": 0}, seeds=1))
     alter(study, "b", 0, software={"segkit": "0.2.0", "torch": "2.16.0", "extra": "1"})

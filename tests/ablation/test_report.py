@@ -1,11 +1,12 @@
 import csv
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
 from segkit.ablation.compare import analyse
-from segkit.ablation.files import latex
+from segkit.ablation.files import latex, results_csv
 from segkit.ablation.html import html
 from segkit.ablation.limits import least_seeds
 from segkit.ablation.markdown import markdown
@@ -230,3 +231,44 @@ def test_the_folder_must_take_files(tmp_path, write_study):
 
 def test_seeds_that_a_sign_flip_test_needs():
     assert [least_seeds(n) for n in (1, 2, 7)] == [6, 7, 9]  # 2/64 <= .05 < 2/32; 4/128; 14/512 <= .05 < 14/256
+
+
+def test_seeds_that_suffice_for_one_comparison_are_too_few_for_four(tmp_path, write_study):
+    effects = dict.fromkeys("abcde", 0.0)
+    text = said(load_study(write_study(tmp_path, effects, boundary=False, artefacts=False)))
+    assert "6 seeds cannot reach p < .05 in the exact sign-flip test, which needs no normal noise but 8 seeds for one of 4" in text
+
+
+def test_a_class_is_absent_only_where_no_run_has_it(tmp_path, write_study):
+    study = load_study(write_study(tmp_path, {"a": 0, "b": 0}, seeds=2, unfinished=[("a", 0), ("a", 1)]))
+    assert "so in no mean: ghost." in said(study)  # though the baseline has no run that would have any class
+    path = study.arm("b").runs[0].evaluation / "metrics.json"
+    scores = json.loads(path.read_text())
+    path.write_text(json.dumps({**scores, "iou": {**scores["iou"], "ghost": 0.0}}))
+    assert "whose mIoU counts an IoU of 0 there: ghost (1 of 2)" in said(load_study(study.folder))
+
+
+def test_a_budget_in_epochs(tmp_path, write_study):
+    study = load_study(write_study(tmp_path, {"a": 0, "b": 0}, seeds=1))
+    for arm in study.arms:
+        arm.config["trainer"]["max_epochs"] = 30
+    text = said(study)
+    assert "One budget of 30 epochs" in text
+    assert "30 epochs of 8 crops" in text
+
+
+def test_columns_do_not_depend_on_which_run_is_first(tmp_path, write_study):
+    effects = {"a": 0, "b": 0}
+    whole, partial, none = (
+        results_csv(load_study(write_study(tmp_path / str(i), effects, seeds=2, unfinished=missing))).splitlines()[0].split(",")
+        for i, missing in enumerate([[], [("a", 0), ("b", 1)], [(arm, seed) for arm in "ab" for seed in (0, 1)]])
+    )
+    assert partial == whole
+    assert none == [column for column in whole if column in none]  # the same order
+    assert {"arm", "seed", "state", "miou"} < set(none)
+
+
+def test_one_run_proves_nothing(tmp_path, write_study):
+    text = said(load_study(write_study(tmp_path, {"a": 0, "b": 0}, seeds=2, unfinished=[("a", 0), ("b", 1)])))
+    assert "No seed has two finished arms yet" in text
+    assert "recorded the same" not in text

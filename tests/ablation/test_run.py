@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.ablation.run import LocalExecutor, run_all
+from segkit.ablation.run import LocalExecutor, run_all, slot_threads
 from segkit.ablation.trial import state
 from segkit.errors import RunStopped
 
@@ -64,6 +64,19 @@ def test_a_run_in_the_hands_of_another_is_waited_for(make_trial, told):
     assert (Path(trial.folder) / "log.txt").read_text().count("$ train") == 1
 
 
+def test_what_fails_in_the_hands_of_another_is_not_tried_again(make_trial, told):
+    trial = make_trial(pause=0.1, fail=4)
+    other = threading.Thread(target=run, args=([trial], []))
+    other.start()
+    while not (Path(trial.folder) / "checkpoints/last.ckpt").exists():
+        time.sleep(0.01)
+    run([trial], told)
+    other.join()
+    assert "busy" in {states[trial.folder] for states in told}
+    assert state(trial) == told[-1][trial.folder] == "failed"
+    assert (Path(trial.folder) / "log.txt").read_text().count("$ train") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_runs_and_the_next_call_finishes_them(make_trial, told, number):
     trials = [make_trial(f"t{i}", pause=0.2) for i in range(3)]
@@ -86,5 +99,7 @@ def test_slots_share_the_cores_or_the_cards(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     assert LocalExecutor([], 4).free == [{"OMP_NUM_THREADS": "2"}] * 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert slot_threads(4) == 3
     cards = [slot["CUDA_VISIBLE_DEVICES"] for slot in LocalExecutor(["3", "5"], 4).free]
     assert cards == ["3", "5", "3", "5"]

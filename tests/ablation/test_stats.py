@@ -513,6 +513,17 @@ class TestSentence:
         text = sentence("a", "b", replace(self.base, margin=0.03, comparisons=3, verdict="unresolved"))
         assert "; the interval lies inside the margin, which 3 comparisons do not let count;" in text
 
+    def test_seeds_that_agree_too_well(self):
+        told = "the seeds agree more than their noise on single images lets expect"
+        c = replace(self.base, seed_sd=0.001, interaction_sd=0.031, images=900)  # which leaves 0.031 / 30 at least
+        assert told in sentence("a", "b", c)
+        assert told not in sentence("a", "b", replace(c, interaction_sd=0.029))
+        assert told not in sentence("a", "b", replace(c, verdict="unresolved"))
+
+    def test_what_is_real_by_itself_need_not_be_in_a_family(self):
+        c = replace(self.base, margin=0.025, verdict="equivalent", comparisons=3, headline_p_holm=0.07)
+        assert "the difference is real" not in sentence("a", "b", c)
+
     def test_equivalent(self):
         assert sentence("a", "b", replace(self.base, margin=0.025, verdict="equivalent")) == (
             "a and b are equivalent within 2.5 points: +1.20 mIoU points (95 % interval +0.30 to +2.10 over 6 seeds and 233 images); "

@@ -77,6 +77,11 @@ def test_a_training_that_leaves_no_result_is_not_evaluated(make_trial, monkeypat
     assert results(trial) == STEPS
 
 
+@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGSEGV, "failed"), (signal.SIGABRT, "failed"), (signal.SIGKILL, "interrupted")])
+def test_a_program_that_crashes_has_failed(make_trial, number, outcome):
+    assert run_trial(make_trial(pause=0.2), started=lambda process: process.send_signal(number)) == outcome
+
+
 def start(trial, stub):
     """The trial in a process of its own, as an executor has it."""
     code = (

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from segkit.ablation.plan import Plan
-from segkit.cli.ablate import build_plan, main, read
+from segkit.cli.ablate import build_plan, main, read, refuse_another
 from segkit.errors import RunFailed, SegkitError
 
 ROOT = Path(__file__).parents[2]
@@ -105,9 +105,47 @@ def test_budgets_are_matched_by_the_width_of_the_operators(folder):
     assert build_plan(read(words)).arms[0].config["upsample_width"] is None
 
 
+def test_budgets_are_those_of_the_same_network_with_the_operator_of_the_baseline(folder):
+    words = [*TINY.split(), "--decoder_channels", "[64,32]", "[64,32,16]", "--upsample", "transpose", "bilinear", "--in_channels", "1"]
+    arms = build_plan(read([*words, "--match", "params"])).arms
+    widths = {arm.name: arm.config["upsample_width"] for arm in arms}
+    assert [len(width) for width in widths.values()] == [2, 2, 3, 3]
+    for (a, b), weights in zip(list(widths.values())[:2], (16, 9), strict=True):
+        cost = a * (128 + weights * 64) + b * (64 + weights * 32)
+        assert cost == pytest.approx(16 * (128 * 64 + 64 * 32) + 64 + 32, rel=0.025)  # but for biases
+
+
+def test_an_ablation_does_not_take_the_place_of_another(folder):
+    def planned(*words):
+        return build_plan(read([*TINY.split(), "--upsample", "bilinear", "nearest", "--name", "n", *words]))
+
+    place = folder / "runs/ablations/n"
+    place.mkdir(parents=True)
+    first = planned("--seeds", "2")
+    refuse_another(first, place)
+    first.write(place)
+    refuse_another(planned("--lr", "0.1"), place)  # nothing has run yet
+    (folder / "runs/trials" / first.arms[1].trials[1]).mkdir(parents=True)
+    for same in (first, planned("--seeds", "3", "--aa"), planned("--seed", "1", "--margin", "0.1")):
+        refuse_another(same, place)
+    with pytest.raises(SegkitError, match="--name n: .* whose arm nearest is trained otherwise.* give this one another --name"):
+        refuse_another(planned("--lr", "0.1"), place)
+
+
+def test_weights_in_a_file_are_found_from_any_folder_and_tags_are_no_longer_than_w_and_b_takes(folder):
+    (folder / "w.pt").touch()
+    values = [*TINY.split(), "--encoder_weights", "null", "w.pt", "--upsample", f"[{','.join(['transpose_k2'] * 2)}]", "bilinear"]
+    arms = build_plan(read([*values, "--seeds", "1"])).arms
+    assert [arm.config["encoder_weights"] for arm in arms] == [None, None, str(folder / "w.pt"), str(folder / "w.pt")]
+    assert arms[0].config["wandb"]["tags"] == ["encoder_weights=None", "upsample=transpose_k2+transpose_k2"]
+    assert max(len(tag) for arm in arms for tag in arm.config["wandb"]["tags"]) <= 64
+    assert len({arm.trials[0] for arm in arms}) == 4
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("--upsample bilinear nearest --run_id x", "--run_id x: the runs of an ablation are named by the hash"),
         ("--upsample bilinear", "no axis: give several values"),
         ("--upsample bilinear nearest --baseline transpose", "unknown baseline 'transpose'"),
         ("--upsample bilinear nearest --name a/b", "--name a/b: it is the name of one folder"),

@@ -205,3 +205,14 @@ def test_resuming_what_is_no_run_is_one_line(tmp_path):
 ])  # fmt: skip
 def test_what_a_command_line_gives_an_option(words, value):
     assert parsing.given(words, "--resume") == value
+
+
+def test_a_run_that_lightning_leaves_at_a_sigterm_does_not_count_as_one_that_is_through():
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    def left(words):
+        raise SIGTERMException
+
+    with pytest.raises(SystemExit) as stop:
+        parsing.run(left)
+    assert stop.value.code == 143

@@ -72,3 +72,15 @@ def test_further_files_count_and_scenes_have_none(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(SegkitError, match="no such folder"):
         fingerprint(DataConfig(kind="folder", root=str(tmp_path / "none")))
+
+
+def test_files_behind_links_count_and_what_a_file_browser_leaves_does_not(make_folder, tmp_path_factory):
+    root, elsewhere = make_folder(), tmp_path_factory.mktemp("elsewhere") / "train"
+    config = DataConfig(kind="folder", root=str(root))
+    first = fingerprint(config)
+    (root / "images/train").rename(elsewhere)
+    (root / "images/train").symlink_to(elsewhere)
+    (root / "images/.DS_Store").write_text("seen")
+    assert fingerprint(config) == first
+    (elsewhere / "train0.png").write_text("another image")
+    assert fingerprint(config) != first

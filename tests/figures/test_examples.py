@@ -16,7 +16,7 @@ def test_the_window_holds_most_of_what_arms_see_differently():
     mask = np.zeros((70, 90), np.uint8)
     first, second = mask.copy(), (rng.random((70, 90)) < 0.02).astype(np.uint8)
     second[40:52, 60:75] = 1
-    mask[41:51, 61:63] = 255  # is not scored
+    mask[41:51, 61:63] = 255  # is not scored, and no boundary
     top, left, side = window(example(mask, first, second), 255)
     assert side == 24  # the least
     apart = (first != second) & (mask != 255)
@@ -59,3 +59,18 @@ def test_a_row_per_image_and_a_picture_per_arm(arms):
     assert whole.shape == (30, 40, 3)
     assert near.shape == truth.shape == predicted[0].shape == (side, side, 3)
     assert (truth[mask[top : top + side, left : left + side] == 2] == [255, 0, 0]).all()
+
+
+def test_the_window_prefers_boundaries():
+    mask = np.zeros((96, 96), np.uint8)
+    mask[70:90, 70:90] = 1
+    baseline, other = mask.copy(), mask.copy()
+    other[5:30, 5:30] = 2  # many pixels, far from any boundary
+    other[66:70, 72:88] = 1
+    top, left, side = window(example(mask, baseline, other), 255)
+    assert side == 24
+    assert top <= 66 < top + side
+    assert left <= 72 < left + side
+    other[66:70, 72:88] = 0
+    top, left, _ = window(example(mask, baseline, other), 255)
+    assert (top, left) <= (7, 7)  # nothing differs at a boundary
