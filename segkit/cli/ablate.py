@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segkit.ablation.trial import Trial
     from segkit.data.module import SegmentationDataModule
 
+BUSY = 0.75  # load per core from which costs cannot be measured; threads that wait for one another then take many times as long
 TAG = 64  # characters that W&B takes
 DESCRIPTION = (
     "Compare settings: an option with several values (--upsample transpose bilinear) is an axis, each value an arm, trained with the same "
@@ -233,6 +234,10 @@ def measure_arms(plan: "Plan", folder: Path, console: Any, threads: int) -> dict
     path = folder / "costs.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     costs = {}
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > BUSY * cores and any(arm.name not in known for arm in plan.arms):
+        words = f"other programs keep {load:.1f} of {cores} cores busy: what is measured now, and the time estimated from it, is too high"
+        console.print(words, soft_wrap=True, highlight=False)
     for arm in plan.arms:
         key = min(arm.trials.values()) if arm.aa else arm.trials[plan.seeds[0]]
         if known.get(arm.name, {}).get("trial") != key:
