@@ -273,7 +273,8 @@ class AblateConfig(TrainConfig):
         split: images that are scored; default: test, or val where there is no test split
         executor: where runs are executed: processes of this machine, a SLURM cluster through submitit, or a Ray cluster
         slots: runs at a time; default: local: one per graphics card, without one a run per two cores; else no limit of ours
-        cluster: what submitit or Ray should give a run, as cluster.NAME: parameters of submitit's executor, options of a Ray task
+        cluster: what submitit or Ray should give a run, as cluster.NAME: parameters of submitit's executor (cluster.cluster local: without
+            SLURM), options of a Ray task (cluster.address: of the head node)
         retry_failed: run again what has failed
         dry_run: print arms, runs, time and disk, and do nothing
         export_wandb_sweep: write the same as a W&B sweep to this folder, and do nothing else

@@ -83,7 +83,7 @@ def match_widths(
     if abs(excess()) > TOLERANCE * sum(budget):
         raise SegkitError(
             f"--match {what}: the operators cannot cost {sum(budget):,} within 2 %, widths {widths} come to {sum(budget) + excess():,}; "
-            "use a wider decoder, or --match native"
+            "widths are whole numbers, so more channels come nearer; or use --match native"
         )
     return widths
 

@@ -5,7 +5,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
         "seed": config.seed,
         "initial": initial_hash(model),
         "schedule": hashlib.sha256(json.dumps(rules).encode()).hexdigest(),
-        "software": {"segkit": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "software": {"segkit": __version__, "python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
         "code": code_hash(),
         "device": device_name(config.trainer.accelerator),
         "precision": config.trainer.precision,
@@ -66,6 +66,13 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
         "threads": torch.get_num_threads(),
         "ci_op": {name: None if math.isnan(index) else index for name, index in operator_indices(model, config.in_channels).items()},
     }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # the same library under another name, such as OpenCV with windows
+        return "unknown"
 
 
 def code_hash(rooms: Sequence[str] = TRAINING) -> str:

@@ -62,7 +62,7 @@ def test_a_budget_that_cannot_be_met_is_said():
     def build(widths):
         return UNet(2, encoder="plain", decoder_channels=[2, 2], upsample="pixel_shuffle", upsample_width=widths)
 
-    with pytest.raises(SegkitError, match=r"--match params: the operators cannot cost \d+ within 2 %.*or --match native"):
+    with pytest.raises(SegkitError, match=r"--match params: the operators cannot cost \d+ within 2 %.*or use --match native"):
         match_widths(build, UNet(2, encoder="plain", decoder_channels=[2, 2], upsample="transpose_k2"), "params", SIZE)
 
 

@@ -116,6 +116,7 @@ def build_plan(config: AblateConfig) -> "Plan":
     base = plain({f.name: values[f.name] for f in fields(TrainConfig)})
     if base["trainer"]["devices"] == "auto":
         base["trainer"]["devices"] = 1  # a run is one slot's
+    base["data"]["check"] = False  # below, once for all runs
     if config.aa and not config.axes:  # the noise of one setting
         config.axes = {"upsample": [config.upsample]}
     settings = combinations(config.axes, config.exclude)

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from segkit.cli.parsing import Parser, options
 from segkit.config import TrainConfig
@@ -26,13 +26,19 @@ def split_axes(args: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         word = words.pop(0)
         following = list(itertools.takewhile(lambda w: not w.startswith("--"), words))
         name = word.removeprefix("--")
-        several = len(following) > 1 and (get_origin(kinds.get(name)) not in (list, tuple) or following[0].startswith("["))
+        several = len(following) > 1 and (not _list_by_nature(kinds.get(name)) or following[0].startswith("["))
         if word.startswith("--") and name in kinds and several:
             axes[name] = following
             words = words[len(following) :]
         else:
             rest.append(word)
     return rest, axes
+
+
+def _list_by_nature(kind: Any) -> bool:
+    """Whether an option's value, where it has one, is always a list."""
+    parts = [part for part in get_args(kind) if part is not type(None)] if get_origin(kind) not in (list, tuple) else [kind]
+    return bool(parts) and all(get_origin(part) in (list, tuple) for part in parts)
 
 
 def parse_values(name: str, values: Any) -> list[Any]:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
             "--decoder_channels 8 8",
             {"class_weights": ["none", "median_frequency"]},
         ),
+        ("--data.mean 0.4 0.5 0.6 --upsample_width 8 8", "--data.mean 0.4 0.5 0.6 --upsample_width 8 8", {}),
         ("--compile true false", "", {"compile": ["true", "false"]}),
         ("--upsample=a --lr -1", "--upsample=a --lr -1", {}),
     ],
