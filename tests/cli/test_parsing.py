@@ -9,7 +9,17 @@ import yaml
 
 from segkit.cli import parsing
 from segkit.cli.train import main, plain
-from segkit.config import DataConfig, EvalConfig, OperatorFigureConfig, TrainConfig, from_dict
+from segkit.config import (
+    AblateConfig,
+    DataConfig,
+    EvalConfig,
+    FeaturesFigureConfig,
+    OperatorFigureConfig,
+    OverlapFigureConfig,
+    ReportConfig,
+    TrainConfig,
+    from_dict,
+)
 from segkit.errors import SegkitError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -169,21 +179,24 @@ def test_an_option_of_another_version_is_named():
 
 
 def test_every_option_has_one_line_of_help():
-    for config in (TrainConfig, EvalConfig, OperatorFigureConfig):
+    for config in (TrainConfig, EvalConfig, AblateConfig, ReportConfig, OperatorFigureConfig, FeaturesFigureConfig, OverlapFigureConfig):
         for name, _ in parsing.options(config):
             owner = config
             *groups, leaf = name.split(".")
             for group in groups:
                 owner = {"data": DataConfig}.get(group) or next(t for n, t in owner.__annotations__.items() if n == group)
-            assert f"        {leaf}: " in owner.__doc__, name
+            documented = "".join(part.__doc__ for part in owner.__mro__[:-1])  # an ablation has the options of training too
+            assert f"        {leaf}: " in documented, name
 
 
-@pytest.mark.parametrize("script", ["train", "eval", "visualize"])
+@pytest.mark.parametrize("script", ["train", "eval", "ablate", "visualize"])
 def test_help_and_mistakes_need_no_torch(script, tmp_path):
     code = (
         f"import sys, runpy; sys.argv = ['{script}.py', *sys.argv[1:]]\n"
+        "left = 0\n"
         f"try: runpy.run_path({str(SCRIPTS / f'{script}.py')!r}, run_name='__main__')\n"
-        "except SystemExit as left: print('left', left.code)\n"
+        "except SystemExit as end: left = end.code\n"
+        "print('left', left)\n"
         "print([m for m in ('torch', 'numpy', 'pytorch_lightning', 'cv2') if m in sys.modules])"
     )
     for args, status in ((["--help"], 0), (["--nonsense"], 2)):
