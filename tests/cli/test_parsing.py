@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -184,7 +185,7 @@ def test_every_option_has_one_line_of_help():
             owner = config
             *groups, leaf = name.split(".")
             for group in groups:
-                owner = {"data": DataConfig}.get(group) or next(t for n, t in owner.__annotations__.items() if n == group)
+                owner = {"data": DataConfig}.get(group) or get_type_hints(owner)[group]
             documented = "".join(part.__doc__ for part in owner.__mro__[:-1])  # an ablation has the options of training too
             assert f"        {leaf}: " in documented, name
 
