@@ -142,7 +142,9 @@ def arm_name(settings: Mapping[str, Any]) -> str:
 
 
 def word(value: Any) -> str:
-    """A value of an axis in one word: a list as `bilinear+nearest`."""
+    """A value of an axis in one word: a list as `bilinear+nearest`, a file without its folders, which are nobody else's business."""
+    if isinstance(value, str) and "/" in value:
+        return value.rsplit("/", 1)[-1]
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

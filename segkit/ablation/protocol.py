@@ -1,6 +1,7 @@
 """The protocol of a study: what a reader needs to know to do it again."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from segkit.ablation.numbers import NONE, seconds, several
@@ -56,7 +57,7 @@ def budget(config: Any) -> str:
 
 
 def _network(config: Any) -> str:
-    weights = f"weights {config['encoder_weights']}" if config.get("encoder_weights") else "random weights"
+    weights = f"weights {Path(config['encoder_weights']).name}" if config.get("encoder_weights") else "random weights"
     widths = f", decoder channels {', '.join(map(str, config['decoder_channels']))}" if config.get("decoder") == "unet" else ""
     return f"{config['decoder']} over {config['encoder']} ({weights}){widths}, {config['norm']} norm"
 

@@ -132,6 +132,7 @@ def build_plan(config: AblateConfig) -> "Plan":
     if config.match != "native":
         settings = match(config.match, base, settings, config.baseline, data, split)
     seeds = list(range(config.seed, config.seed + config.seeds))
+    description = str(data).replace(config.data.root, Path(config.data.root).name) if config.data.root else str(data)  # a report is shown
     weights = [changes.get("encoder_weights", config.encoder_weights) for changes in settings]
     prints = {file: fingerprint(config.data, [file]) for file in {None, *weights}}
     arms, baseline = build_arms(base, settings, seeds, [prints[file] for file in weights], config.baseline, config.aa)
@@ -152,7 +153,7 @@ def build_plan(config: AblateConfig) -> "Plan":
         seeds=seeds,
         aa=config.aa,
         trials=f"../../{TRIALS}",
-        data={"fingerprint": prints[None], "description": str(data)},
+        data={"fingerprint": prints[None], "description": description},
         arms=arms,
     )
 

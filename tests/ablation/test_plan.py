@@ -69,6 +69,7 @@ def test_arms_are_named_by_what_they_are():
     assert arm_name({"lr": 0.1}) == "0.1"
     assert arm_name({"upsample": "bilinear", "decoder": "unet", "data.crop": 64}) == "bilinear, unet, crop=64"
     assert arm_name({"upsample": ["bilinear", "nearest"]}) == "bilinear+nearest"
+    assert arm_name({"encoder_weights": "/home/someone/w.pt"}) == "w.pt"
 
 
 def other(value):

@@ -167,6 +167,7 @@ def test_every_shipped_ablation_is_a_plan(path, folder, shared):
     if config.data.kind == "folder":
         config.data.root = str(shared / "data" / "camvid")
     plan = build_plan(config)
+    assert str(shared) not in plan.data["description"]  # which the report shows to others
     assert len(plan.arms) >= 2
     assert (len(plan.seeds), plan.margin) == (6, 0.01)
 
