@@ -65,7 +65,7 @@ def analyse(study: Study, resamples: int = 10_000) -> Analysis:
 
     Args:
         study: What was measured.
-        resamples: Of the bootstrap of mIoU and boundary mIoU.
+        resamples: Of the bootstrap.
     """
     unfair = differences(study)
     comparisons = {}
@@ -86,10 +86,10 @@ def _contrasts(found: Comparison, margin: float | None, resamples: int) -> Compa
     paired = not found.arm.aa
     ours, theirs = (Counts.from_matrices(run.required("matrix") for run in runs) for runs in sides)
 
-    def against(score: Score, margin: float | None = None, resamples: int = 0) -> Contrast:
+    def against(score: Score, margin: float | None = None) -> Contrast:
         return contrast(ours, theirs, score=score, margin=margin, resamples=resamples, paired_seeds=paired)
 
-    miou = against("miou", margin, resamples)
+    miou = against("miou", margin)
     names = found.arm.finished[found.seeds[0]].classes
     nowhere = np.isnan(ours.class_iou()).all(0) | np.isnan(theirs.class_iou()).all(0)
     classes = {name: against(k) for k, name in enumerate(names) if not nowhere[k]}

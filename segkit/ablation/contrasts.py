@@ -108,6 +108,9 @@ def contrast(
     if margin is not None and not margin > 0:
         raise SegkitError(f"margin {margin}: give the largest difference that does not matter, above 0, or none")
     function = score_function(score, classes)
+    if isinstance(score, int):  # the other classes would be resampled for nothing
+        arm, baseline = (Counts(c.intersection[..., [score]], c.union[..., [score]]) for c in (arm, baseline))
+        function = score_function(0, 1)
     a, b = (function(*counts.summed()) for counts in (arm, baseline))
     pseudo_a, pseudo_b = (pseudo_values(counts, function) for counts in (arm, baseline))
     error = spread([(a - b, pseudo_a - pseudo_b)] if paired_seeds else [(a, pseudo_a), (-b, -pseudo_b)])

@@ -23,7 +23,10 @@ CAPTIONS = {
     "boundary_differences": ("Difference of boundary mIoU to the baseline, as above.", "forest plot of the differences of boundary mIoU"),
     "latency": ("Mean mIoU over the latency of one image; bars span the runs.", "mIoU against latency"),
     "parameters": ("Mean mIoU over the number of parameters; arms of one size stand side by side.", "mIoU against parameters"),
-    "classes": ("Difference of each class's IoU to the baseline, with 95 % intervals.", "differences of IoU by class"),
+    "classes": (
+        "Difference of each class's IoU to the baseline, with 95 % intervals; thin: two-level bootstrap.",
+        "differences of IoU by class",
+    ),
     "trimap": ("mIoU of the pixels near true boundaries; bars span the runs.", "trimap mIoU over the distance"),
     "trimap_differences": ("The same, seed by seed less the baseline; bars span the seeds.", "trimap mIoU less the baseline's"),
     "operator_index": ("Checkerboard of each operator: hollow at initialisation, filled after training.", "operator index by stage"),

@@ -157,7 +157,7 @@ def draw_against(
 
 
 def draw_classes(contrasts: Mapping[str, Mapping[str, Contrast]], look: Mapping[str, Look], label: str) -> "Figure":
-    """The difference of every class, in its headline interval, a mark per arm.
+    """The difference of every class, in its headline interval, a mark per arm; below it the bootstrap's.
 
     Args:
         contrasts: By arm, then class.
@@ -173,7 +173,10 @@ def draw_classes(contrasts: Mapping[str, Mapping[str, Contrast]], look: Mapping[
         for row, each in enumerate(classes):
             if each in by_class:
                 y, found = row + (arm - (len(contrasts) - 1) / 2) * step, by_class[each]
-                ax.plot(np.multiply(100, found.interval), [y] * 2, color=style.color, linewidth=1.1)
+                ax.plot(np.multiply(100, found.interval), [y] * 2, color=style.color, linewidth=1.3)
+                ax.plot(
+                    np.multiply(100, found.bootstrap), [y + 0.3 * step] * 2, color=style.color, linewidth=0.5, marker="|", markersize=2.5
+                )
                 named = name if row == 0 else None
                 ax.plot(100 * found.difference, y, style.mark, color=style.color, markersize=4, markeredgewidth=0, label=named)
     for row in range(1, len(classes)):

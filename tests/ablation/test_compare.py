@@ -30,6 +30,7 @@ def test_differences_are_those_of_what_the_runs_wrote(analysis, finished):
         for k in ("sky", "pole"):
             ours, theirs = ([score["iou"][k] for score in side] for side in scores)
             assert found.classes[k].difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+        assert all(low <= c.difference <= high for c in found.classes.values() for low, high in (c.interval, c.bootstrap))
         assert list(found.classes) == ["sky", "road", "car", "pole"]  # the ghost is nowhere
 
 
