@@ -278,13 +278,18 @@ def threads(config: AblateConfig) -> int:
 
     if config.executor == "local":
         return slot_threads(slots(config))
-    return max(1, int(config.cluster.get("cpus_per_task", 2) if config.executor == "slurm" else config.cluster.get("num_cpus", 1)))
+    name, default = ("cpus_per_task", 2) if config.executor == "slurm" else ("num_cpus", 1)
+    said = config.cluster.get(name, default)
+    if not isinstance(said, int | float):
+        raise SegkitError(f"--cluster.{name} {said}: give a number of cores")
+    return max(1, int(said))
 
 
 def build_executor(config: AblateConfig, folder: Path) -> "Executor":
     """Who executes the runs of the ablation in `folder`."""
-    from segkit.ablation.clusters import RayExecutor, SubmititExecutor
+    from segkit.ablation.ray_tasks import RayExecutor
     from segkit.ablation.run import LocalExecutor, visible_gpus
+    from segkit.ablation.slurm_jobs import SubmititExecutor
 
     gpu = config.trainer.accelerator != "cpu"
     if config.executor == "slurm":

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from segkit.ablation.clusters import RayExecutor, SlurmJob, SubmititExecutor, Work
+from segkit.ablation.clusters import Work
+from segkit.ablation.ray_tasks import RayExecutor
+from segkit.ablation.slurm_jobs import SlurmJob, SubmititExecutor
 from segkit.errors import RunFailed, SegkitError
 
 

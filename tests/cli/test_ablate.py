@@ -150,6 +150,7 @@ def test_weights_in_a_file_are_found_from_any_folder_and_tags_are_no_longer_than
         ("--upsample bilinear nearest --baseline transpose", "unknown baseline 'transpose'"),
         ("--upsample bilinear nearest --name a/b", "--name a/b: it is the name of one folder"),
         ("--upsample bilinear nearest --data.scenes_test 0 --split test", "the data has no split test"),
+        ("--upsample bilinear nearest --executor ray --dry_run --cluster.num_cpus many", "--cluster.num_cpus many: give a number"),
         ("report", "no ablation named"),
         ("report nowhere", "no plan.yaml in 'nowhere'"),
     ],
