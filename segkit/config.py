@@ -4,6 +4,7 @@ Standard library only, so that `--help` and every typing error answer at once. U
 data, `trainer.` Lightning's Trainer, `wandb.` the tracking. A comment above a field is not its help: the docstrings are.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -17,7 +18,9 @@ Norm = Literal["batch", "group"]
 Loss = Literal["ce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["constant", "poly", "cosine", "onecycle"]
-DataKind = Literal["scenes", "folder", "voc", "pets"]
+DataKind = Literal["auto", "scenes", "folder", "manifest", "voc", "pets", "cityscapes", "ade20k", "cocostuff", "shards"]
+Masks = Literal["ids", "binary", "colors"]
+Flip = Literal["hflip", "vflip"]
 Split = Literal["train", "val", "test"]
 IGNORE_INDEX = 255  # the mask value that neither trains nor scores
 
@@ -38,8 +41,20 @@ class DataConfig:
     """Where images and masks come from and how they are augmented.
 
     Args:
-        kind: built-in scenes, a folder images/{train,val,test} + masks/... + classes.txt, Pascal VOC 2012, or Oxford-IIIT Pet
+        kind: built-in scenes; a folder of images/, masks/ and classes.txt; a CSV manifest; a public data set as its authors lay it out; or
+            shards that check_data.py wrote. auto: folder where root is given, else scenes
         root: the data set's folder (all kinds but scenes)
+        manifest: manifest: the CSV file in root, with columns image, mask and, if you like, split and sha256
+        download: fetch a public data set into root first, where its authors allow it (voc, pets)
+        val_fraction: share of the images that becomes val where the data names no splits
+        test_fraction: share of the images that becomes test where the data names no splits
+        group: what stays in one split where the data names none: manifest: a column; folder: a regular expression for the start of a
+            file's name, such as [^_]* for all that comes before the first _
+        masks: what mask files hold: class ids, 0 and 255 (binary), or the colours of classes.txt
+        mapping: other values of mask files, as {old: new}; old is an id up to 65535 or, of colours, '#rrggbb', new a class id or 255
+        bits: bits per channel of the images; files with fewer are scaled up, files with more are refused
+        normalize: whose mean and deviation images are normalised by: those that the encoder's weights were trained with, ImageNet's, or
+            the training images' own
         batch_size: training images per device and step
         eval_batch_size: images of one size evaluated together; 1 makes results independent of the number of devices
         workers: loader processes per device
@@ -56,8 +71,11 @@ class DataConfig:
         jitter: probability that the four colour changes are applied
         blur: probability of a Gaussian blur, sigma 0.3 to 1.5 pixels
         noise: probability of Gaussian noise, standard deviation 1 to 5 % of white
-        mean: per-channel mean in [0, 1] that normalisation subtracts; default: the encoder's own
-        std: per-channel standard deviation that normalisation divides by; default: the encoder's own
+        rare_crops: probability that a crop is laid around a pixel of a rare class, where the image has one
+        cache: keep decoded images: in memory, or in files on disk that all loader processes share
+        cache_folder: cache disk: where; default: segkit in the user's cache folder
+        mean: per-channel mean in [0, 1] that normalisation subtracts; default: as normalize says
+        std: per-channel standard deviation that normalisation divides by; default: as normalize says
         check: read every image and mask before training starts and report what is wrong
         scenes_size: side in pixels of a built-in scene
         scenes_train: number of built-in training scenes
@@ -66,8 +84,17 @@ class DataConfig:
         scenes_seed: which world of built-in scenes is drawn
     """
 
-    kind: DataKind = "scenes"
+    kind: DataKind = "auto"
     root: str | None = None
+    manifest: str = "manifest.csv"
+    download: bool = False
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    group: str | None = None
+    masks: Masks = "ids"
+    mapping: dict[str, int] = field(default_factory=dict)
+    bits: Literal[8, 16] = 8
+    normalize: Literal["encoder", "imagenet", "dataset"] = "encoder"
     batch_size: int = 8
     eval_batch_size: int = 1
     workers: int = 0
@@ -84,6 +111,9 @@ class DataConfig:
     jitter: float = 0.8
     blur: float = 0.0
     noise: float = 0.0
+    rare_crops: float = 0.0
+    cache: Literal["none", "ram", "disk"] = "none"
+    cache_folder: str | None = None
     mean: list[float] | None = None
     std: list[float] | None = None
     check: bool = True
@@ -94,13 +124,26 @@ class DataConfig:
     scenes_seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.kind == "auto":
+            self.kind = "scenes" if self.root is None else "folder"
         _within("data.", self, 1, None, "batch_size", "eval_batch_size", "scenes_train")
         _within("data.", self, 0, None, "workers", "scenes_seed", "scenes_val", "scenes_test")
         _within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise", "brightness", "contrast", "saturation")
+        _within("data.", self, 0, 1, "rare_crops", "val_fraction", "test_fraction")
         _within("data.", self, 0, 0.5, "hue")
         _within("data.", self, 0, 180, "rotate")
         _within("data.", self, 16, 8192, "crop")
         _within("data.", self, 32, 1024, "scenes_size")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise SegkitError(
+                f"--data.val_fraction {self.val_fraction} and --data.test_fraction {self.test_fraction} leave nothing to train on"
+            )
+        self.mapping = {str(old): new for old, new in self.mapping.items()}
+        for old, new in self.mapping.items():
+            if not 0 <= new <= IGNORE_INDEX or not re.fullmatch(r"\d{1,5}|#[0-9a-fA-F]{6}", old):
+                raise SegkitError(
+                    f"--data.mapping {old}: {new}: give an id (0 to 65535) or a colour ('#rrggbb') and a class id or {IGNORE_INDEX}"
+                )
         if self.std is not None and not (self.std and min(self.std) > 0):
             raise SegkitError(f"--data.std {self.std}: give one deviation above 0 per channel, such as [0.229,0.224,0.225]")
         self.scale = (self.scale[0], self.scale[1])
@@ -328,6 +371,12 @@ class EvalConfig:
         devices: number of devices
         boundary: score boundaries too: boundary IoU, trimap mIoU and BF score
         artefacts: measure checkerboards too: the index of every operator and of the logits, and the spectrum of the logits
+        calibration: measure too how far confidence is from accuracy, with a reliability diagram
+        tile: side in pixels of the tiles that images are cut into; default: whole images
+        overlap: share of a tile that the next one covers again
+        tta: flips whose predictions are averaged with the image's own (test-time augmentation)
+        tta_scales: sizes of the image, relative to its own, whose predictions are averaged
+        resamples: several runs: bootstrap samples of the images behind an interval
         images: images in the panel, half of them the worst, half the best; 0 draws none
         out: folder for the results; default: eval/SPLIT-CHECKPOINT in the run's folder
     """
@@ -342,12 +391,120 @@ class EvalConfig:
     devices: int = 1
     boundary: bool = False
     artefacts: bool = False
+    calibration: bool = False
+    tile: int | None = None
+    overlap: float = 0.25
+    tta: list[Flip] = field(default_factory=list)
+    tta_scales: list[float] = field(default_factory=lambda: [1.0])
+    resamples: int = 10_000
     images: int = 8
     out: str | None = None
 
     def __post_init__(self) -> None:
         _within("", self, 1, None, "batch_size", "devices")
         _within("", self, 0, None, "workers", "images")
+        _within("", self, 100, 10**6, "resamples")
+        _inference(self)
+
+
+@dataclass(kw_only=True)
+class PredictConfig:
+    """Predictions for images of any size.
+
+    Args:
+        out: folder for the masks and whatever else is asked for
+        checkpoint: which checkpoint of a run
+        images_from: text file that names one more image per line
+        overlays: write the image under its transparent prediction too, as NAME.overlay.jpg
+        probabilities: write the probability of every class too, in 255ths: NAME.probabilities.npy, uint8 [classes, rows, columns]
+        tile: side in pixels of the tiles that large images are cut into
+        overlap: share of a tile that the next one covers again
+        tta: flips whose predictions are averaged with the image's own (test-time augmentation)
+        tta_scales: sizes of the image, relative to its own, whose predictions are averaged
+        batch_size: tiles predicted together
+        precision: arithmetic; default: as in training
+        device: hardware to run on: auto, cpu, cuda, cuda:1, mps
+        overwrite: predict again what has its mask already
+    """
+
+    out: str = "predictions"
+    checkpoint: Literal["last", "best"] = "last"
+    images_from: str | None = None
+    overlays: bool = False
+    probabilities: bool = False
+    tile: int = 1024
+    overlap: float = 0.25
+    tta: list[Flip] = field(default_factory=list)
+    tta_scales: list[float] = field(default_factory=lambda: [1.0])
+    batch_size: int = 1
+    precision: Precision | None = None
+    device: str = "auto"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _within("", self, 1, None, "batch_size")
+        _inference(self)
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """A network for use elsewhere.
+
+    Args:
+        format: onnx: one file for onnxruntime; torch_export: a program of torch.export (.pt2); safetensors: weights with a card (JSON) from
+            which segkit rebuilds the network
+        checkpoint: which checkpoint of the run
+        out: file to write; default: export/MODEL in the run's folder
+        normalize: put the normalisation into the graph, so that it takes pixel values as they are in the file
+        opset: ONNX operator set
+        check: compare the exported network with the original on 20 sizes, odd ones included
+    """
+
+    format: Literal["onnx", "torch_export", "safetensors"] = "onnx"
+    checkpoint: Literal["last", "best"] = "last"
+    out: str | None = None
+    normalize: bool = True
+    opset: int = 20
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        _within("", self, 18, 23, "opset")
+
+
+@dataclass(kw_only=True)
+class CheckConfig:
+    """A check of a data set.
+
+    Args:
+        data: the data set
+        in_channels: channels of the images
+        out: folder for report.json and report.html
+        near: largest number of differing bits, of 64, at which two images count as near duplicates; 0 switches the search off
+        workers: threads that read; default: one per core
+        write_config: write a configuration for train.py, with all that was found out about the data, to this file
+        to_shards: write the data set as shards to this folder, for --data.kind shards
+        shard_size: size of a shard in MiB
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    in_channels: int = 3
+    out: str = "data-report"
+    near: int = 4
+    workers: int | None = None
+    write_config: str | None = None
+    to_shards: str | None = None
+    shard_size: int = 256
+
+    def __post_init__(self) -> None:
+        _within("", self, 1, None, "in_channels", "workers", "shard_size")
+        _within("", self, 0, 16, "near")
+
+
+def _inference(config: EvalConfig | PredictConfig) -> None:
+    _within("", config, 32, 65536, "tile")
+    _within("", config, 0, 0.9, "overlap")
+    if not config.tta_scales or min(config.tta_scales) < 0.1 or max(config.tta_scales) > 8:
+        raise SegkitError(f"--tta_scales {config.tta_scales}: give factors from 0.1 to 8, such as [0.75,1,1.25]")
 
 
 def _picture_file(out: str) -> None:

@@ -34,7 +34,7 @@ def options(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def choices(kind: Any) -> tuple[str, ...]:
     """The names that a type admits: those of every `Literal` in it."""
     if get_origin(kind) is Literal:
-        return get_args(kind)
+        return tuple(map(str, get_args(kind)))
     return tuple(dict.fromkeys(name for part in get_args(kind) for name in choices(part)))
 
 

@@ -1,8 +1,10 @@
-"""Files, or computed scenes, to batches of images and masks. The loaders are in `segkit.data.module`, which needs Lightning."""
+"""Files, or computed scenes, to batches of images and masks.
 
-from segkit.data.check import check_sources
+`open.open_sources` opens what a configuration names; the loaders are in `module`, which needs Lightning. What is imported here, and
+`files`, `labels` and `source`, need numpy and Pillow only.
+"""
+
 from segkit.data.classes import Classes, median_frequency_weights, read_classes
-from segkit.data.open import open_sources
-from segkit.data.source import Source
+from segkit.data.source import Reading, Source
 
-__all__ = ["Classes", "Source", "check_sources", "median_frequency_weights", "open_sources", "read_classes"]
+__all__ = ["Classes", "Reading", "Source", "median_frequency_weights", "read_classes"]

@@ -5,6 +5,7 @@ and a damaged file is an exception. The header is read first, so that a small fi
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,19 +22,37 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", "
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
-    """Rows and columns of an image as `read_image` returns it, from its header alone."""
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its picture before it is decoded.
+
+    Args:
+        size: Rows and columns as `read_image` returns them.
+        format: JPEG, PNG, ...
+        mode: Pillow's name of the pixel format, such as RGB, L, P, I;16.
+        orientation: The EXIF tag, 1 to 8; 1 is upright.
+    """
+
+    size: tuple[int, int]
+    format: str
+    mode: str
+    orientation: int
+
+
+def read_header(path: str | Path) -> Header:
+    """What a file says about its picture, without decoding it."""
     try:
         with Path(path).open("rb") as file:
             image = _open(path, file)
             # Pillow turns a TIFF itself, and would decode all of a PNG in search of EXIF behind the pixels
             asked = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-            turned = asked and image.getexif().get(_ORIENTATION, 1) >= 5
+            orientation = image.getexif().get(_ORIENTATION, 1) if asked else 1
     except SegkitError:
         raise
     except Exception as error:
         raise _damaged(path, error) from None
-    return (image.width, image.height) if turned else (image.height, image.width)
+    size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+    return Header(size, image.format or "", image.mode, orientation)
 
 
 def read_image(path: str | Path, channels: int = 3) -> Array:
@@ -64,23 +83,19 @@ def read_image(path: str | Path, channels: int = 3) -> Array:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_mask(path: str | Path) -> Array:
-    """Read the labels of a mask, which are its raw values: palette indices, grey levels, or 0 and 1.
+def read_values(path: str | Path) -> Any:
+    """Read the raw values of a mask: palette indices, grey levels, or 0 and 1.
 
     Args:
         path: A lossless file (PNG, TIFF, BMP, GIF, PGM) with one channel: Pillow's modes L, P, I;16 and 1. Turned by its EXIF tag.
 
     Returns:
-        uint8 [H, W].
+        uint8 or uint16 [H, W].
 
     Raises:
-        SegkitError: The file cannot be read, or holds colours, lossy pixels, several frames or values above 255.
+        SegkitError: The file cannot be read, or holds colours, lossy pixels or several frames.
     """
-    image = _open_checked(path)
-    if image.format not in LOSSLESS_FORMATS or "jpeg" in str(image.info.get("compression")):
-        raise SegkitError(f"{path}: {image.format} compression changes labels; store masks as PNG")
-    if getattr(image, "n_frames", 1) > 1:
-        raise SegkitError(f"{path}: {getattr(image, 'n_frames', 0)} frames; a mask has one")
+    image = _open_mask(path)
     if image.mode not in ("L", "P", "1") and not image.mode.startswith("I;16"):
         raise SegkitError(
             f"{path}: mode {image.mode} is no label image; a mask has one channel that holds the class ids, {_remedy(image.mode)}"
@@ -88,19 +103,48 @@ def read_mask(path: str | Path) -> Array:
     stored = str(image.tile)
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        labels = np.array(image)
+        values = np.array(image)
     except Exception as error:
         raise _damaged(path, error) from None
-    if labels.dtype == np.uint16 and labels.max() > 255:
-        raise SegkitError(f"{path}: value {labels.max()} in a 16-bit mask; class ids are 0 to 254, and 255 means ignore")
     for grey, step in (("L;2", 85), ("L;4", 17)):  # Pillow stretches 2 and 4 bits of grey over 0..255
         if grey in stored:
-            labels //= step
-    return labels.astype(np.uint8, copy=False)
+            values //= step
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def read_colors(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Read a mask of colours, uint32 [H, W]: 65536 red + 256 green + blue. A palette is applied.
+
+    Args:
+        path: A lossless file (PNG, TIFF, BMP, GIF, PPM) of RGB, an opaque RGBA, or a palette.
+
+    Raises:
+        SegkitError: The file cannot be read, or holds lossy pixels, several frames, or no colours of 8 bits.
+    """
+    image = _open_mask(path)
+    if image.mode not in ("RGB", "RGBA", "P", "L", "1"):
+        raise SegkitError(f"{path}: mode {image.mode} is no picture of colours; a mask of colours is RGB, 8 bits a channel")
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.array(image.convert("RGB"), np.uint32)
+    except Exception as error:
+        raise _damaged(path, error) from None
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    return np.asarray(red << 16 | green << 8 | blue, np.uint32)
+
+
+def _open_mask(path: str | Path) -> ImageFile.ImageFile:
+    image = _open_checked(path)
+    if image.format not in LOSSLESS_FORMATS or "jpeg" in str(image.info.get("compression")):
+        raise SegkitError(f"{path}: {image.format} compression changes labels; store masks as PNG")
+    if getattr(image, "n_frames", 1) > 1:
+        raise SegkitError(f"{path}: {getattr(image, 'n_frames', 0)} frames; a mask has one")
+    return image
 
 
 def _remedy(mode: str) -> str:
-    return "not colours: map every colour to its id first" if mode in ("RGB", "RGBA", "CMYK") else "8 bits of grey or a palette"
+    colors = "not colours: give the colours in classes.txt and say --data.masks colors"
+    return colors if mode in ("RGB", "RGBA", "CMYK") else "8 bits of grey or a palette"
 
 
 def _open_checked(path: str | Path) -> ImageFile.ImageFile:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from segkit.config import DataConfig
 from segkit.data.classes import read_classes
 from segkit.data.files import SUFFIXES
-from segkit.data.source import FilePairs, Source
+from segkit.data.labels import labels_of
+from segkit.data.source import FilePairs, Reading, Source
 from segkit.errors import SegkitError
 
 SPLITS = ("train", "val", "test")
 
 
-def open_folder(root: Path, channels: int = 3) -> dict[str, Source]:
+def open_folder(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Source]:
     """The splits that the folder has. A file's name is its path below the split, without the suffix; sub-folders are fine.
 
     Raises:
@@ -22,6 +24,7 @@ def open_folder(root: Path, channels: int = 3) -> dict[str, Source]:
             f"{root / 'images'} has no folder train, val or test; put images in images/train, masks of the same names in masks/train"
         )
     classes = read_classes(root / "classes.txt")
+    reading = Reading(channels, config.bits, labels_of(config, classes))
     sources: dict[str, Source] = {}
     for split in splits:
         problems: list[str] = []
@@ -29,7 +32,7 @@ def open_folder(root: Path, channels: int = 3) -> dict[str, Source]:
         problems += [f"image without mask: {images[n].relative_to(root)}" for n in images if n not in masks]
         problems += [f"mask without image: {masks[n].relative_to(root)}" for n in masks if n not in images]
         names = sorted(images.keys() & masks.keys())
-        sources[split] = FilePairs(classes, names, [images[n] for n in names], [masks[n] for n in names], channels, problems=problems)
+        sources[split] = FilePairs(classes, names, [images[n] for n in names], [masks[n] for n in names], reading, problems=problems)
     return sources
 
 

@@ -11,7 +11,7 @@ from segkit.data.source import Source
 from segkit.data.voc import open_voc
 from segkit.errors import SegkitError, unknown
 
-ON_DISK: dict[str, Callable[[Path, int], dict[str, Source]]] = {"folder": open_folder, "voc": open_voc, "pets": open_pets}
+ON_DISK: dict[str, Callable[[Path, DataConfig, int], dict[str, Source]]] = {"folder": open_folder, "voc": open_voc, "pets": open_pets}
 
 
 def open_sources(config: DataConfig, in_channels: int = 3) -> dict[str, Source]:
@@ -35,4 +35,4 @@ def open_sources(config: DataConfig, in_channels: int = 3) -> dict[str, Source]:
     root = Path(config.root).expanduser()
     if not root.is_dir():
         raise SegkitError(f"--data.root {config.root}: no such folder; it is looked up from {Path.cwd()}")
-    return ON_DISK[config.kind](root, in_channels)
+    return ON_DISK[config.kind](root, config, in_channels)

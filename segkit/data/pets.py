@@ -3,14 +3,17 @@
 import hashlib
 from pathlib import Path
 
+from segkit.config import DataConfig
 from segkit.data.classes import Classes
-from segkit.data.source import FilePairs, Source
+from segkit.data.labels import Labels
+from segkit.data.source import FilePairs, Reading, Source
 from segkit.errors import SegkitError
 
 CLASSES = Classes(("pet", "background", "border"), ((242, 143, 59), (38, 38, 46), (255, 255, 255)))
+TRIMAP = Labels({1: 0, 2: 1, 3: 2})
 
 
-def open_pets(root: Path, channels: int = 3) -> dict[str, Source]:
+def open_pets(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Source]:
     """The splits train, val and test. The data set has no val: it is the tenth of its trainval whose names' hashes say so.
 
     Raises:
@@ -32,7 +35,7 @@ def open_pets(root: Path, channels: int = 3) -> dict[str, Source]:
     for split, names in splits.items():
         images = [base / "images" / f"{n}.jpg" for n in names]
         masks = [base / "annotations" / "trimaps" / f"{n}.png" for n in names]
-        sources[split] = FilePairs(CLASSES, names, images, masks, channels, first=1)
+        sources[split] = FilePairs(CLASSES, names, images, masks, Reading(channels, labels=TRIMAP))
     return sources
 
 

@@ -56,6 +56,9 @@ class Scenes:
         """Rows and columns of a scene."""
         return self.side, self.side
 
+    def paths(self, index: int) -> None:
+        """A scene has no files."""
+
     def read(self, index: int) -> tuple[Array, Array]:
         """Draw a scene: uint8 [H, W, C] and its mask, uint8 [H, W]."""
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _SPLITS.index(self.split), index)))

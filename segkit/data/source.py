@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from segkit.data.classes import Classes
-from segkit.data.files import read_image, read_mask, read_size
-from segkit.errors import SegkitError
+from segkit.data.files import read_header, read_image
+from segkit.data.labels import Labels
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -35,9 +36,28 @@ class Source(Protocol):
         """Rows and columns of an image, without decoding it."""
         ...
 
+    def paths(self, index: int) -> tuple[str, str] | None:
+        """The image's file and the mask's, where each has a file of its own."""
+        ...
+
     def read(self, index: int) -> tuple[Array, Array]:
         """Image, uint8 [H, W, C], and mask, uint8 [H, W], of any sizes; a file that cannot be read is a SegkitError."""
         ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a data set are read.
+
+    Args:
+        channels: Channels of the images that come out: 3 for RGB, 1 for grey, else as many as are in the files.
+        bits: 8 for uint8 images, 16 for uint16.
+        labels: What the values in mask files mean.
+    """
+
+    channels: int = 3
+    bits: Literal[8, 16] = 8
+    labels: Labels = field(default_factory=Labels)
 
 
 class FilePairs:
@@ -50,8 +70,7 @@ class FilePairs:
         names: One name per image.
         images: Image files.
         masks: Mask files, in the same order.
-        channels: 3 for RGB, 1 for grey.
-        first: The value that stands for class 0 in the mask files.
+        reading: How they are read.
         problems: What was wrong when the files were listed.
     """
 
@@ -61,12 +80,11 @@ class FilePairs:
         names: Sequence[str],
         images: Sequence[Path],
         masks: Sequence[Path],
-        channels: int = 3,
-        first: int = 0,
+        reading: Reading = Reading(),  # frozen
         problems: Sequence[str] = (),
     ) -> None:
         assert len(names) == len(images) == len(masks)
-        self.classes, self.channels, self.first, self.problems = classes, channels, first, tuple(problems)
+        self.classes, self.reading, self.problems = classes, reading, tuple(problems)
         self._names = np.array([os.fsencode(n) for n in names], dtype=np.bytes_)
         self._images = np.array([os.fsencode(p) for p in images], dtype=np.bytes_)
         self._masks = np.array([os.fsencode(p) for p in masks], dtype=np.bytes_)
@@ -80,14 +98,13 @@ class FilePairs:
 
     def size(self, index: int) -> tuple[int, int]:
         """Rows and columns of an image, from its header."""
-        return read_size(os.fsdecode(self._images[index]))
+        return read_header(os.fsdecode(self._images[index])).size
+
+    def paths(self, index: int) -> tuple[str, str]:
+        """The image's file and the mask's."""
+        return os.fsdecode(self._images[index]), os.fsdecode(self._masks[index])
 
     def read(self, index: int) -> tuple[Array, Array]:
-        """Image, uint8 [H, W, C], and mask, uint8 [H, W]."""
-        image, path = read_image(os.fsdecode(self._images[index]), self.channels), os.fsdecode(self._masks[index])
-        mask = read_mask(path)
-        if self.first:
-            if mask.min() < self.first:
-                raise SegkitError(f"{path}: value {mask.min()}, but the classes of this data set start at {self.first}; replace the file")
-            mask -= np.uint8(self.first)
-        return image, mask
+        """Image, uint8 [H, W, C] (uint16 where files of 16 bits are read), and mask, uint8 [H, W]."""
+        image, mask = self.paths(index)
+        return read_image(image, self.reading.channels), self.reading.labels.read(mask)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from segkit.config import DataConfig
 from segkit.data.classes import Classes, voc_color
-from segkit.data.source import FilePairs, Source
+from segkit.data.source import FilePairs, Reading, Source
 from segkit.errors import SegkitError
 
 NAMES = (
@@ -12,7 +13,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def open_voc(root: Path, channels: int = 3) -> dict[str, Source]:
+def open_voc(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Source]:
     """The splits train and val. The masks are palette images; their outlines (255) are ignored.
 
     Raises:
@@ -28,5 +29,5 @@ def open_voc(root: Path, channels: int = 3) -> dict[str, Source]:
         names = listing.read_text(encoding="utf-8").split()
         images = [base / "JPEGImages" / f"{n}.jpg" for n in names]
         masks = [base / "SegmentationClass" / f"{n}.png" for n in names]
-        sources[split] = FilePairs(classes, names, images, masks, channels)
+        sources[split] = FilePairs(classes, names, images, masks, Reading(channels))
     return sources

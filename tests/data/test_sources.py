@@ -92,7 +92,7 @@ def test_pets(tmp_path):
     assert not parts["train"] & parts["val"]
     assert 8 <= len(parts["val"]) <= 36  # a tenth of 200, within 4 standard deviations
     assert sources["test"].read(0)[1].tolist() == [[0, 1, 2]]
-    with pytest.raises(SegkitError, match=r"bad.png: value 0"):
+    with pytest.raises(SegkitError, match=r"bad.png: 0 \(1 pixels\)"):
         sources["test"].read(1)
     again = open_sources(DataConfig(kind="pets", root=str(tmp_path)))["val"]
     assert {again.name(i) for i in range(len(again))} == parts["val"]
