@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -29,6 +29,16 @@ def options(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from options(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
         else:
             yield prefix + field.name, kind
+
+
+def declared(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option of a configuration class that has a plain default, with it: `("data.crop", 128)`, ..."""
+    hints = get_type_hints(config)
+    for field in fields(config):
+        if is_dataclass(hints[field.name]):
+            yield from declared(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        elif field.default is not MISSING:
+            yield prefix + field.name, field.default
 
 
 def choices(kind: Any) -> tuple[str, ...]:
@@ -69,6 +79,8 @@ class Parser(ArgumentParser):
         if file:
             self.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below; flags beat it")
         self.add_class_arguments(config, None)
+        # as declared: a nested default is an instance, in which __post_init__ has decided already what "auto" means
+        self.set_defaults(dict(declared(config)))
 
     def arrange(self, args: Sequence[str]) -> list[str]:
         """Moves files to the front, completes flags (`--compile` is `--compile=true`) and gathers lists (`--upsample a b`: `[a,b]`)."""
