@@ -1,0 +1,1 @@
+"""The data doctor: what is in a data set, what is wrong with it, and how to train on it."""

@@ -1,0 +1,48 @@
+"""A number that images which look alike share, and the search for those that nearly do."""
+
+from typing import Any
+
+import numpy as np
+from scipy.fft import dctn
+
+SIDE = 32  # of the grid of grey averages that a hash is made of
+KEPT = 8  # lowest frequencies in each direction
+BLOCK = 2**22  # distances at a time: 32 MiB of differences
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def perceptual_hash(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
+    """The 64 lowest frequencies of a picture, each one bit: above their median or not (as `phash` of the imagehash library).
+
+    Scaling, recompression and small changes of brightness leave almost all of the bits as they are.
+
+    Args:
+        grey: The picture reduced to uint8 [SIDE, SIDE].
+    """
+    low = dctn(grey.astype(np.float64))[:KEPT, :KEPT].ravel()
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+
+
+def near_pairs(hashes: Hashes, most: int) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.uint8]]]:
+    """All pairs i < j of hashes that differ in `most` bits or fewer, by comparing each with each: 20,000 in about a second.
+
+    Args:
+        hashes: uint64 [N].
+        most: 0 to 64.
+
+    Returns:
+        The pairs, int64 [P, 2], and the number of bits, uint8 [P].
+    """
+    pairs, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.uint8)]
+    first = 0
+    while first < len(hashes) - 1:
+        rows = max(1, BLOCK // (len(hashes) - first))
+        differing = np.bitwise_count(hashes[first : first + rows, None] ^ hashes[None, first:])
+        i, j = np.nonzero(differing <= most)
+        upper = i < j
+        i, j = i[upper], j[upper]
+        pairs.append(np.stack([i, j], axis=1) + first)
+        distances.append(differing[i, j])
+        first += rows
+    return np.concatenate(pairs), np.concatenate(distances)
