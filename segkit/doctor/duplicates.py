@@ -25,15 +25,17 @@ def duplicates(splits: Mapping[str, SplitFacts], sources: Mapping[str, Source], 
         sources: The same splits, for names.
         near: Largest number of differing bits of the perceptual hash; 0 leaves near duplicates out.
     """
-    places = [(split, int(index)) for split, facts in splits.items() for index in np.flatnonzero(facts.usable & ~facts.flat)]
-    if not places:
+    seen = {split: facts.usable & ~facts.flat for split, facts in splits.items()}
+    places = [(split, int(index)) for split, which in seen.items() for index in np.flatnonzero(which)]
+    if len(places) < 2:
         return []
-    images, looks, masks = (
-        np.concatenate([getattr(facts, name)[facts.usable & ~facts.flat] for facts in splits.values()]) for name in ("image", "look", "mask")
+    images, looks, masks, pixels = (
+        np.concatenate([getattr(facts, name)[seen[split]] for split, facts in splits.items()]) for name in ("image", "look", "mask", "pixels")
     )
-    constant = np.concatenate([((facts.pixels > 0).sum(axis=1) < 2)[facts.usable & ~facts.flat] for facts in splits.values()])
-    # 32 bits of checksum and 64 of likeness: pictures that agree in both are the same
-    same = np.unique(np.stack([images.astype(np.uint64), looks]), axis=1, return_inverse=True)[1].ravel()
+    # 32 bits of checksum alone would meet by chance; with 64 of likeness, or with the pixels of every class, they do not
+    same = _numbered(np.stack([images.astype(np.uint64), looks], axis=1))
+    labels = _numbered(np.concatenate([masks[:, None].astype(np.int64), pixels], axis=1))
+    labels[(pixels > 0).sum(axis=1) < 2] = -1 - np.arange(len(labels))[(pixels > 0).sum(axis=1) < 2]  # no wonder that they are alike
     findings: list[Finding] = []
     for group in _groups(same):
         found = [places[i] for i in group]
@@ -41,7 +43,7 @@ def duplicates(splits: Mapping[str, SplitFacts], sources: Mapping[str, Source], 
             findings.append(_finding(kind, members, sources))
         if len({int(masks[i]) for i in group}) > 1:
             findings.append(_finding("contradiction", found, sources))
-    for group in _groups(np.where(constant, -1 - np.arange(len(masks)), masks.astype(np.int64))):
+    for group in _groups(labels):
         if len({int(same[i]) for i in group}) > 1:
             findings.append(_finding("shared_mask", [places[i] for i in group], sources))
     return findings + (_near(places, looks, same, sources, near) if near else [])
@@ -66,6 +68,11 @@ def _near(places: list[Place], looks: np.ndarray, same: np.ndarray, sources: Map
     for group in _groups(connected_components(edges, directed=False)[1]):
         findings.append(_finding("near_duplicate", [places[i] for i in group], sources))
     return findings
+
+
+def _numbered(rows: np.ndarray) -> np.ndarray:
+    """A number for every row that equal rows share."""
+    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
 
 
 def _groups(labels: np.ndarray) -> Iterator[list[int]]:

@@ -37,10 +37,14 @@ def histogram(title: str, values: Mapping[str, np.ndarray], ends: tuple[float, f
         drawn.append(f'<line x1="{LEFT}" x2="{WIDTH}" y1="{foot}" y2="{foot}" stroke="#d9dce1"/>')
         drawn.append(f'<text x="0" y="{foot - 4}" fill="{color}">{escape(split)}</text>')
     bottom = len(values) * (HEIGHT + FOOT)
-    ticks = zip((LEFT, (LEFT + WIDTH) / 2, WIDTH), (low, (low + high) / 2, high), ("start", "middle", "end"), strict=True)
-    drawn += [f'<text x="{x}" y="{bottom}" text-anchor="{anchor}" class="tick">{value:.4g}</text>' for x, value, anchor in ticks]
+    ticks = ((LEFT, low, "start"), (WIDTH, high, "end"))
+    drawn += [f'<text x="{x}" y="{bottom}" text-anchor="{anchor}" class="tick">{_short(value)}</text>' for x, value, anchor in ticks]
     label = escape(title)
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {bottom + 4}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
         f"<figcaption>{label}</figcaption></figure>"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.3g}"

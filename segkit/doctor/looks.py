@@ -35,7 +35,7 @@ figcaption { margin-top: .2rem; color: var(--soft); font-size: .78rem; max-width
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .32rem .7rem; text-align: right; vertical-align: baseline; overflow-wrap: normal; white-space: nowrap; }
 th:first-child, .words { text-align: left; } th:first-child, td:first-child { padding-left: 0; }
-td.words { white-space: normal; min-width: 9rem; }
+td.words { white-space: normal; } td.words + td.words, td:last-child.words { min-width: 11rem; }
 thead th { border-bottom: 1px solid var(--ink); white-space: normal; vertical-align: bottom; }
 tbody tr + tr > * { border-top: 1px solid var(--rule); }
 td.bar { min-width: 13rem; text-align: left; }

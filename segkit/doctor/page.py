@@ -103,7 +103,7 @@ def _classes(report: Report) -> str:
             width = f'style="width:{100 * float(part[k]) / largest:.2f}%;background:rgb({red},{green},{blue})"'
             cells.append(f'<td class="bar"><i {width}></i><span>{part[k]:.2%}</span><small>{held:,} images</small></td>')
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
-    head = "".join(f"<th>{escape(split)}</th>" for split in parts)
+    head = "".join(f"<th class=words>{escape(split)}</th>" for split in parts)
     table = f'<div class="scroll" tabindex="0"><table><thead><tr><th>class</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     drifted = [
         (
@@ -140,11 +140,12 @@ def _images(report: Report) -> str:
     head = ("split", "usable", "not", "smallest", "largest", "mean of the channels", "deviation", "ignored")
     sides = {split: np.sqrt(facts.sizes[facts.usable].prod(axis=1)) for split, facts in used.items()}
     light = {split: facts.mean[facts.usable].mean(axis=1) for split, facts in used.items()}
-    counts = {split: (facts.pixels[facts.usable] > 0).sum(axis=1).astype(np.float64) for split, facts in used.items()}
+    held = {split: (facts.pixels[facts.usable] > 0).sum(axis=1) for split, facts in used.items()}
+    classes = len(report.classes)
     figures = [
         histogram("size of the images: square root of the pixels", sides),
         histogram("brightness of the images: mean, 1 is white", light, (0.0, 1.0)),
-        histogram("classes in an image", counts, (0.5, len(report.classes) + 0.5), min(24, len(report.classes))),
+        *([histogram("number of classes in an image", held, (0, classes + 1), min(24, classes + 1))] if classes > 2 else []),
     ]
     return _table(head, rows, words={0}) + f'<div class="figures">{"".join(figures)}</div>'
 

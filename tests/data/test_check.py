@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from segkit.config import DataConfig
-from segkit.data.check import SHOWN, check_sources, count_classes
+from segkit.data import check
+from segkit.data.check import SHOWN, check_sources, count_classes, count_labels, each
 from segkit.data.open import open_sources
 from segkit.errors import SegkitError
 
@@ -48,8 +49,9 @@ def test_everything_that_is_wrong_is_in_one_report(make_folder):
         "mask without image (1):\n    masks/train/train1.png",
         "train2.png: not an image",
         "train/train3: image 48 x 40, mask 40 x 48",
-        "neither 0 to 2 nor 255 (1):\n    train/train4: 3, 254 (7 pixels)",
+        "label that stands for no class (1):\n    train/train4: 3, 254 (7 pixels); there are 0 to 2, and 255 for ignored",
         "train5.png: JPEG compression changes labels",
+        "    remedy: export the masks again as PNG; a JPEG cannot be mended",
         "split without an image that has a mask (1):\n    test",
     ):
         assert part in report, part
@@ -73,6 +75,20 @@ def test_a_long_report_is_cut(make_folder):
         check_sources(sources(root))
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("52 problems")
-    assert f"    and {50 - SHOWN} more" in lines
+    assert f"    and {50 - (SHOWN - 2)} more" in lines  # the two of other kinds are shown
     assert "    images/val/val0.png" in lines
-    assert len(lines) < SHOWN + 10
+    assert len(lines) < SHOWN + 12
+
+
+def test_labels_are_counted_exactly_in_any_memory_layout_and_in_bands(monkeypatch):
+    mask = np.random.default_rng(0).integers(0, 256, (37, 53), np.uint8)
+    for view in (mask, mask.T, mask[::-1, ::2]):
+        assert count_labels(view).tolist() == np.bincount(view.ravel(), minlength=256).tolist()
+    monkeypatch.setattr(check, "EXACT", 530)  # ten rows at a time
+    assert count_labels(mask).tolist() == np.bincount(mask.ravel(), minlength=256).tolist()
+
+
+def test_results_come_in_order_from_any_number_of_threads():
+    for length in (0, 1, 7, 8, 9, 50):
+        for threads in (1, 3):
+            assert list(each(lambda i: i * i, length, threads)) == [i * i for i in range(length)]

@@ -1,0 +1,66 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.data.damage import damage
+from segkit.data.findings import KINDS, Finding, listed
+
+
+def claim(path, side, padding=0):
+    """A PNG whose header promises side x side pixels that it does not hold."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + bytes(padding))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+def test_a_file_of_which_the_end_is_missing_is_truncated(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-300])
+    assert damage(path, mask=False) == "truncated"
+
+
+def test_kinds_of_damage(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (9, 9), np.uint8)
+    path = tmp_path / "a.png"
+    assert damage(path, mask=True) == "missing"
+    path.write_bytes(b"")
+    assert damage(path, mask=True) == "empty"
+    path.write_bytes(b"hello")
+    assert damage(path, mask=True) == "unreadable"
+    Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+    assert damage(path, mask=False) == "deep_image"
+    Image.fromarray(grey).save(path, "JPEG")
+    assert damage(path, mask=True) == "lossy_mask"
+    Image.fromarray(np.stack([grey] * 4, axis=2)).save(path)
+    assert damage(path, mask=True) == "color_mask"
+    assert damage(path, mask=False) == "channels"
+    Image.fromarray(grey).save(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 6] ^= 1
+    path.write_bytes(data)
+    assert damage(path, mask=True) == "damaged"
+
+
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_000, 12_000, 30_000])  # below Pillow's limits, between them, above both
+def test_a_bomb_is_told_from_a_large_picture_by_its_bytes(tmp_path, side):
+    assert damage(claim(tmp_path / "small.png", side), mask=False) == "bomb"
+    assert damage(claim(tmp_path / "large.png", side, padding=side**2 // 90 if side < 10_000 else 10**6), mask=False) == "too_large"
+
+
+def test_every_kind_says_what_it_does_and_what_to_do():
+    assert len({kind.title for kind in KINDS.values()}) == len(KINDS)
+    for kind in KINDS.values():
+        assert kind.why.endswith(".")
+        assert kind.remedy
+        assert not kind.remedy.endswith(".")
+
+
+def test_a_listing_is_understood_by_its_words():
+    assert listed("val", "image without mask: images/val/a: b.jpg") == Finding("no_mask", "val", "images/val/a: b.jpg")
+    assert listed("val", "line 7: no such column") == Finding("listing", "val", "line 7: no such column")
