@@ -42,7 +42,7 @@ def test_near_pairs_are_those_of_a_plain_loop(length):
 def test_near_pairs_cross_the_borders_of_blocks(monkeypatch):
     from segkit.doctor import hashing
 
-    hashes = np.random.default_rng(1).integers(0, 2**20, 200, np.uint64)  # many are near
+    hashes = np.random.default_rng(1).integers(0, 2**16, 200, np.uint64)  # many are near
     whole, bits = near_pairs(hashes, 3)
     assert len(whole) > 50
     monkeypatch.setattr(hashing, "BLOCK", 500)

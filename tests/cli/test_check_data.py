@@ -1,0 +1,73 @@
+import sys
+from types import ModuleType
+
+import pytest
+
+from segkit.cli.check_data import main
+from segkit.cli.parsing import run
+from segkit.errors import RunFailed, SegkitError
+
+
+def options(root, out, *more):
+    return ["--data.root", str(root), "--data.crop", "32", "--near", "0", "--out", str(out), *more]
+
+
+@pytest.fixture
+def shards(monkeypatch):
+    """Stands in for the writer of shards; holds what it was called with."""
+    calls, module = [], ModuleType("segkit.data.shards")
+
+    def write_shards(sources, folder, shard_size_bytes, progress):
+        for source in sources.values():
+            for _ in range(len(source)):
+                progress()
+        calls.append((list(sources), folder, shard_size_bytes))
+
+    module.write_shards = write_shards
+    monkeypatch.setitem(sys.modules, "segkit.data.shards", module)
+    return calls
+
+
+def test_sound_data_become_shards(make_folder, tmp_path, shards, capsys):
+    root, target = make_folder(train=3, val=2), tmp_path / "shards"
+    main(options(root, tmp_path / "out", "--to_shards", str(target), "--shard_size", "3"))
+    assert shards == [(["train", "val"], target, 3 * 2**20)]
+    assert f"train with --data.kind shards --data.root {target}" in capsys.readouterr().out
+
+
+def test_data_with_errors_do_not(make_folder, tmp_path, shards):
+    root = make_folder(train=3, val=2)
+    (root / "masks/train/train0.png").unlink()
+    with pytest.raises(RunFailed, match=r"1 error in the data; no shards were written; .*report.html"):
+        main(options(root, tmp_path / "out", "--to_shards", str(tmp_path / "shards")))
+    assert shards == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"), [(None, 0), ("masks/val/val0.png", 1), ("classes.txt", 2)], ids=["sound", "an error among the findings", "not open"]
+)
+def test_exit_codes(make_folder, tmp_path, monkeypatch, capsys, damage, code):
+    root = make_folder(train=3, val=2)
+    if damage:
+        (root / damage).unlink()
+    monkeypatch.setattr(sys, "argv", ["check_data.py", *options(root, tmp_path / "out")])
+    left = 0
+    try:
+        run(main)
+    except SystemExit as leave:
+        left = leave.code
+    assert left == code
+    assert capsys.readouterr().err.count("\n") == (code > 0)
+
+
+def test_a_wrong_option_is_one_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--data.mask", "colors"])
+    assert capsys.readouterr().err.strip().endswith("unknown option '--data.mask'; did you mean --data.masks?")
+
+
+@pytest.mark.parametrize("option", ["--out", "--write_config"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(make_folder, tmp_path, option):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SegkitError, match="cannot make the folder"):
+        main(options(make_folder(), tmp_path / "out", option, str(tmp_path / "file/inside/x.yaml")))
