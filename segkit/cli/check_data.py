@@ -72,8 +72,12 @@ def check(config: CheckConfig) -> None:
             try:
                 write_shards(sources, folder, config.shard_size * 2**20, lambda: bar.advance(task))
             except OSError as error:
-                raise SegkitError(f"--to_shards {folder}: {error.strerror or error}; choose a place with room that you may write to") from None
-        console.print(f"shards  {folder}; train with --data.kind shards --data.root {folder}", soft_wrap=True, highlight=False, markup=False)
+                raise SegkitError(
+                    f"--to_shards {folder}: {error.strerror or error}; choose a place with room that you may write to"
+                ) from None
+        console.print(
+            f"shards  {folder}; train with --data.kind shards --data.root {folder}", soft_wrap=True, highlight=False, markup=False
+        )
 
 
 def _show(console: "Console", report: "Report") -> None:
@@ -89,7 +93,9 @@ def _show(console: "Console", report: "Report") -> None:
     console.print(f"{report.about}; {rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
     for kind, group in report.groups():
         about = KINDS[kind]
-        console.print(Text.assemble((f"{about.severity:7}", looks[about.severity]), f"  {about.title} ({len(group)}): {about.why}"), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{about.severity:7}", looks[about.severity]), f"  {about.title} ({len(group)}): {about.why}"), soft_wrap=True
+        )
         for finding in group[:SHOWN]:
             console.print(Text(f"           {finding.what}", style="dim"), soft_wrap=True)
         if len(group) > SHOWN:

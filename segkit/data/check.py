@@ -116,7 +116,10 @@ def listing(sources: Mapping[str, Source]) -> list[Finding]:
     return [
         finding
         for split, source in sources.items()
-        for finding in (*(listed(split, problem) for problem in source.problems), *([] if len(source) else [Finding("empty_split", split, split)]))
+        for finding in (
+            *(listed(split, problem) for problem in source.problems),
+            *([] if len(source) else [Finding("empty_split", split, split)]),
+        )
     ]
 
 

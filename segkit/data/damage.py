@@ -37,7 +37,7 @@ def damage(path: str | Path, mask: bool, deep: bool = False) -> str:
     except FileNotFoundError:
         return "missing"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # above twice and once Pillow's own limit, 2^30 / 12
-        return "bomb" if 2**30 // 12 > BOMB * data else "too_large"
+        return "bomb" if BOMB * data < 2**30 // 12 else "too_large"
     except Image.UnidentifiedImageError:
         return "unreadable"
     except Exception as error:  # what a decoder raises for damaged bytes has no common type

@@ -57,7 +57,7 @@ def advise(splits: Mapping[str, SplitFacts], findings: Sequence[Finding], config
     facts = splits.get("train")
     if "binary" in kinds:
         advice.append(Advice("data.masks", "binary", "all masks hold 0 and 255 only"))
-    if "color_mask" in kinds and config.data.masks != "colors":
+    elif "color_mask" in kinds and config.data.masks != "colors":
         advice.append(Advice("data.masks", "colors", "masks hold colours, which classes.txt names"))
     if "deep_image" in kinds:
         advice.append(Advice("data.bits", 16, "images have more than 8 bits"))
@@ -66,14 +66,16 @@ def advise(splits: Mapping[str, SplitFacts], findings: Sequence[Finding], config
     usable = facts.usable
     if config.in_channels == 3 and all(split.grey[split.usable].all() for split in splits.values()):
         advice.append(Advice("in_channels", 1, "all images are grey; a pretrained encoder may still want 3"))
-    short = facts.sizes[usable].min(axis=1)
-    crop = int(np.clip(np.quantile(short, 0.1, method="lower") // STEP * STEP, *SIDES))
+    short = np.sort(facts.sizes[usable].min(axis=1))
+    crop = int(np.clip(short[len(short) // 10] // STEP * STEP, *SIDES))
     rows, columns = (int(n) for n in np.median(facts.sizes[usable], axis=0))
     advice.append(Advice("data.crop", crop, f"9 of 10 training images hold it; the median image has {columns} x {rows} pixels"))
-    room = (memory or _memory()) / 4 / BYTES
+    room = (_memory() if memory is None else memory) / 4 / BYTES
     largest = max(1, min(PIXELS, int(room)) // crop**2)
     batch = min(2 ** (largest.bit_length() - 1), 32, 2 ** (int(usable.sum()).bit_length() - 1))
-    advice.append(Advice("data.batch_size", batch, f"{batch * crop**2 / 1e6:.1f} million pixels; {batch * crop**2 * BYTES / 2**30:.1f} GiB"))
+    advice.append(
+        Advice("data.batch_size", batch, f"{batch * crop**2 / 1e6:.1f} million pixels; {batch * crop**2 * BYTES / 2**30:.1f} GiB")
+    )
     if "binary" not in kinds:
         histograms = facts.pixels[usable]
         weights = np.sqrt(median_frequency_weights(count_pixels(histograms, histograms.shape[1])))

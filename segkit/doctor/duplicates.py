@@ -30,7 +30,8 @@ def duplicates(splits: Mapping[str, SplitFacts], sources: Mapping[str, Source], 
     if len(places) < 2:
         return []
     images, looks, masks, pixels = (
-        np.concatenate([getattr(facts, name)[seen[split]] for split, facts in splits.items()]) for name in ("image", "look", "mask", "pixels")
+        np.concatenate([getattr(facts, name)[seen[split]] for split, facts in splits.items()])
+        for name in ("image", "look", "mask", "pixels")
     )
     # 32 bits of checksum alone would meet by chance; with 64 of likeness, or with the pixels of every class, they do not
     same = _numbered(np.stack([images.astype(np.uint64), looks], axis=1))

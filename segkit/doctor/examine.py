@@ -24,7 +24,7 @@ from segkit.doctor.hashing import SIDE, perceptual_hash
 from segkit.errors import SegkitError
 
 FLAT = 1.0  # standard deviation, in 255ths, below which an image shows nothing
-ROWS = 128  # at least so many rows of a larger image, evenly spread, stand for it where statistics and likeness are asked for
+GRID = 128  # so many rows and columns, evenly spread, stand for a larger image where statistics and likeness are asked for
 UPRIGHT = (0, 1)  # EXIF orientations: none given, and upright
 
 
@@ -37,13 +37,13 @@ class SplitFacts:
         sizes: Rows and columns as read, int32 [N, 2]; known of some pairs that cannot be used, too.
         pixels: Pixels of every class, int64 [N, K].
         ignored: Ignored pixels, int64 [N].
-        mean: Mean of every channel in [0, 1], over evenly spread rows of a large image, float64 [N, C].
+        mean: Mean of every channel in [0, 1], of a large image over 128 x 128 of its pixels, float64 [N, C].
         square: Mean of the squares, likewise, float64 [N, C].
         look: Perceptual hash of the image, uint64 [N].
         image: Checksum of the image's pixels, uint32 [N].
         mask: Checksum of the mask's pixels, uint32 [N].
         flat: The image shows nothing, bool [N].
-        grey: All channels are equal, bool [N].
+        grey: All channels are equal, likewise, bool [N].
         bits: Values used, or-ed together over the image, uint16 [N].
     """
 
@@ -137,10 +137,9 @@ def _pair(split: str, source: Source, index: int) -> tuple[dict[str, Any], list[
             note("alpha")
         if picture.mode == "CMYK":
             note("cmyk")
-    rows = image[:: max(1, image.shape[0] // ROWS)]
-    grey = _grey(rows)
-    rows = rows[..., :1] if grey else rows
-    mean, deviation = _moments(rows)
+    sample = _sample(image)
+    grey = _grey(sample)
+    mean, deviation = _moments(sample)
     flat = bool((deviation < FLAT / 255 * white).all()) and bool((_moments(image)[1] < FLAT / 255 * white).all())
     if flat:
         note("flat")
@@ -149,9 +148,9 @@ def _pair(split: str, source: Source, index: int) -> tuple[dict[str, Any], list[
         "sizes": mask.shape,
         "pixels": labels[:classes],
         "ignored": labels[IGNORE_INDEX],
-        "mean": np.broadcast_to(mean / white, image.shape[2]),
-        "square": np.broadcast_to((deviation**2 + mean**2) / white**2, image.shape[2]),
-        "look": perceptual_hash(_reduced(rows)),
+        "mean": mean / white,
+        "square": (deviation**2 + mean**2) / white**2,
+        "look": perceptual_hash(_reduced(sample)),
         "image": zlib.crc32(np.ascontiguousarray(image)),
         "mask": zlib.crc32(np.ascontiguousarray(mask)),
         "flat": flat,
@@ -168,29 +167,30 @@ def _header(file: str) -> Header | None:
         return None
 
 
+def _sample(image: Array) -> Array:
+    """At most GRID x GRID pixels of the image, evenly spread."""
+    size = (min(GRID, image.shape[1]), min(GRID, image.shape[0]))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)).reshape(size[1], size[0], -1)
+
+
 def _moments(image: Array) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
     """Mean and standard deviation of every channel, float64 [C]."""
     planes = [image[..., first : first + 4] for first in range(0, image.shape[2], 4)]  # OpenCV takes four channels at once
-    parts = [cv2.meanStdDev(plane if plane.strides[1] == plane.shape[2] * plane.itemsize else plane.copy()) for plane in planes]
+    parts = [cv2.meanStdDev(np.ascontiguousarray(plane)) for plane in planes]
     mean, deviation = (np.concatenate([part[i].ravel() for part in parts]) for i in (0, 1))
     return mean, deviation
 
 
 def _reduced(image: Array) -> Array:
     """Averages of the image's grey over a grid, uint8 [SIDE, SIDE]."""
-    grey = image[..., 0] if image.shape[2] < 3 else cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+    grey = image[..., :1] if image.shape[2] < 3 else cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
     small = cv2.resize(np.ascontiguousarray(grey), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(small >> 8 if small.dtype == np.uint16 else small, np.uint8)
 
 
 def _grey(image: Array) -> bool:
-    """Whether all channels are equal; a sample answers for most colour images."""
-    if image.shape[2] == 1:
-        return True
-    sample = image[::16, ::16]
-    if (sample[..., 1:] != sample[..., :1]).any():
-        return False
-    return np.array_equal(image, cv2.merge([cv2.extractChannel(np.ascontiguousarray(image), 0)] * image.shape[2]))
+    """Whether all channels are equal."""
+    return np.array_equal(image, cv2.merge([cv2.extractChannel(image, 0)] * image.shape[2]).reshape(image.shape))
 
 
 def _stack(rows: list[dict[str, Any]], classes: int) -> SplitFacts:

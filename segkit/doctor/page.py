@@ -37,7 +37,9 @@ def page(report: Report, sources: Mapping[str, Source], root: str | None = None)
         "Images": _images(report),
         "Advice": _advice(report),
     }
-    sections = "".join(f'<section id="{name.split()[0].lower()}"><h2>{name}</h2>{inner}</section>' for name, inner in parts.items() if inner)
+    sections = "".join(
+        f'<section id="{name.split()[0].lower()}"><h2>{name}</h2>{inner}</section>' for name, inner in parts.items() if inner
+    )
     links = "".join(f'<a href="#{name.split()[0].lower()}">{name}</a>' for name, inner in parts.items() if inner)
     return f"""<!doctype html>
 <html lang="en">
@@ -104,7 +106,9 @@ def _classes(report: Report) -> str:
             cells.append(f'<td class="bar"><i {width}></i><span>{part[k]:.2%}</span><small>{held:,} images</small></td>')
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
     head = "".join(f"<th class=words>{escape(split)}</th>" for split in parts)
-    table = f'<div class="scroll" tabindex="0"><table><thead><tr><th>class</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = (
+        f'<div class="scroll" tabindex="0"><table><thead><tr><th>class</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
     drifted = [
         (
             one.split,
@@ -135,7 +139,16 @@ def _images(report: Report) -> str:
         ignored = facts.ignored[facts.usable].sum() / area.sum()
         unusable = len(facts.usable) - int(facts.usable.sum())
         rows.append(
-            (split, f"{len(sizes):,}", f"{unusable:,}", f"{small[1]} x {small[0]}", f"{large[1]} x {large[0]}", *mean, *deviation, f"{ignored:.1%}")
+            (
+                split,
+                f"{len(sizes):,}",
+                f"{unusable:,}",
+                f"{small[1]} x {small[0]}",
+                f"{large[1]} x {large[0]}",
+                *mean,
+                *deviation,
+                f"{ignored:.1%}",
+            )
         )
     head = ("split", "usable", "not", "smallest", "largest", "mean of the channels", "deviation", "ignored")
     sides = {split: np.sqrt(facts.sizes[facts.usable].prod(axis=1)) for split, facts in used.items()}
@@ -161,7 +174,7 @@ def _advice(report: Report) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], words: set[int]) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
-        return "".join(f'<{tag}{" class=words" if place in words else ""}>{escape(cell)}</{tag}>' for place, cell in enumerate(cells))
+        return "".join(f"<{tag}{' class=words' if place in words else ''}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells))
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{row(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'

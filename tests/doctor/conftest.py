@@ -170,7 +170,7 @@ def plant():
         Image.fromarray(np.zeros(load(mask).size[::-1], np.uint8)).save(mask)
         said["constant"] = f"val/{image.stem}: "
         image, mask = take()
-        for file, method in ((image, Image.Resampling.BOX), (mask, Image.Resampling.NEAREST)):
+        for file, _method in ((image, Image.Resampling.BOX), (mask, Image.Resampling.NEAREST)):
             picture = load(file)
             picture.crop((0, 0, picture.width, crop - 9)).save(file)
         said["small"] = f"train/{image.stem}"

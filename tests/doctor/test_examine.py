@@ -5,7 +5,7 @@ from PIL import Image
 from segkit.config import DataConfig
 from segkit.data.open import open_sources
 from segkit.doctor.advice import statistics
-from segkit.doctor.examine import _grey, _moments, _reduced, examine
+from segkit.doctor.examine import _grey, _moments, _reduced, _sample, examine
 from segkit.doctor.images import image_findings
 
 
@@ -36,7 +36,7 @@ def test_facts_are_those_of_a_plain_loop(make_folder):
     assert seen.findings == ()
 
 
-def test_a_sample_of_the_rows_stands_for_a_large_image(tmp_path, make_folder):
+def test_a_sample_of_the_pixels_stands_for_a_large_image(tmp_path, make_folder):
     root, rng = make_folder(train=0, val=1), np.random.default_rng(0)
     smooth = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((700, 900), Image.Resampling.BICUBIC)
     smooth.save(root / "images/val/val0.png")
@@ -51,9 +51,11 @@ def test_a_sample_of_the_rows_stands_for_a_large_image(tmp_path, make_folder):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_any_number_of_channels_and_both_depths(channels, kind):
     image = np.random.default_rng(channels).integers(0, np.iinfo(kind).max, (50, 61, channels), kind)
-    mean, deviation = _moments(image[::2])
-    assert mean == pytest.approx(image[::2].mean(axis=(0, 1), dtype=np.float64))
-    assert deviation == pytest.approx(image[::2].std(axis=(0, 1), dtype=np.float64))
+    assert np.array_equal(_sample(image), image)
+    assert np.array_equal(_sample(image.repeat(6, 0).repeat(4, 1))[:2, :2], image[:1, :1].repeat(2, 0).repeat(2, 1))
+    mean, deviation = _moments(image)
+    assert mean == pytest.approx(image.mean(axis=(0, 1), dtype=np.float64))
+    assert deviation == pytest.approx(image.std(axis=(0, 1), dtype=np.float64))
     small = _reduced(image)
     assert small.shape == (32, 32)
     assert small.dtype == np.uint8
