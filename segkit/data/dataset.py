@@ -1,4 +1,4 @@
-"""Pairs as tensors, uint8 until they are on the device. Shape legend: `H W` rows and columns, `C` channels."""
+"""Pairs as tensors, of the image's own type until they are on the device. Shape legend: `H W` rows and columns, `C` channels."""
 
 from typing import TypedDict
 
@@ -15,7 +15,7 @@ class Sample(TypedDict):
     """One item, or, with a leading batch dimension, one batch.
 
     Attributes:
-        image: uint8 [C, H, W].
+        image: uint8 or uint16 [C, H, W].
         mask: uint8 [H, W].
         index: Which image of the split.
     """
@@ -64,5 +64,5 @@ class EvalDataset(Dataset[Sample]):
 
 
 def _sample(image: Array, mask: Array, index: int) -> Sample:
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return {"image": torch.from_numpy(planes), "mask": torch.from_numpy(np.ascontiguousarray(mask)), "index": index}
+    planes, labels = (np.require(array, requirements=["C", "W"]) for array in (image.transpose(2, 0, 1), mask))  # a cache is read only
+    return {"image": torch.from_numpy(planes), "mask": torch.from_numpy(labels), "index": index}
