@@ -41,8 +41,6 @@ def open_cocostuff(root: Path, config: DataConfig, channels: int = 3) -> dict[st
         masks = root / "stuffthingmaps"
     splits = {s: f for s, f in _FOLDERS.items() if (images / f).is_dir() and (masks / f).is_dir()}
     if not splits:
-        raise missing(
-            "cocostuff", root, next((f / "train2017" for f in (images, masks) if not (f / "train2017").is_dir()), masks / "val2017")
-        )
+        raise missing("cocostuff", root, (masks if (images / "train2017").is_dir() else images) / "train2017")
     reading = Reading(channels, labels=MAPS)
     return {s: open_pairs(root, images / f, masks / f, CLASSES, reading) for s, f in splits.items()}

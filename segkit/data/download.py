@@ -25,8 +25,8 @@ _BY_HAND = {
 _SOURCES = {
     "voc": "get it with: python scripts/train.py --data.kind voc --data.root {root} --data.download true",
     "pets": "get it with: python scripts/train.py --data.kind pets --data.root {root} --data.download true",
-    "cityscapes": "register at https://www.cityscapes-dataset.com, fetch leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and unpack "
-    "them: mkdir -p {root} && unzip -o '*_trainvaltest.zip' -d {root}",
+    "cityscapes": "register at https://www.cityscapes-dataset.com, fetch leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip and "
+    "unpack them: mkdir -p {root} && unzip -o '*_trainvaltest.zip' -d {root}",
     "ade20k": "get it with: mkdir -p {root} && curl -LO http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip && "
     "unzip ADEChallengeData2016.zip -d {root}",
     "cocostuff": "get it with: mkdir -p {root} && curl -L --remote-name-all http://images.cocodataset.org/zips/{{train,val}}2017.zip "

@@ -83,6 +83,10 @@ def read_manifest(path: Path, problems: list[str]) -> list[Row]:
         raise SegkitError(f"{path} is not UTF-8; save it as CSV in UTF-8") from None
     except OSError as error:
         raise SegkitError(f"{path} cannot be read ({error.strerror}); {columns}") from None
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if set(FILES) <= {cell.strip(' "') for cell in first.split(mark)}:
+            raise SegkitError(f"{path}: its columns are parted by {name}; save it with commas")
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     rows: list[Row] = []
     header: list[str] = []
@@ -107,9 +111,6 @@ def read_manifest(path: Path, problems: list[str]) -> list[Row]:
 
 def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
     missing = [name for name in FILES if name not in header]
-    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if missing and set(FILES) <= {cell.strip().strip('"') for cell in mark.join(header).split(mark)}:
-            raise SegkitError(f"{path}: its columns are parted by {name}; save it with commas")
     if missing:
         given = ", ".join(map(repr, header[:8]))
         raise SegkitError(f"{path}, line {line}: no column {missing[0]} among {given}; the first line names the columns: image,mask,split")
