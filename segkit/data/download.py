@@ -48,9 +48,10 @@ def how_to_get(kind: str, root: str | Path = "DIR") -> str:
 def missing(kind: str, root: Path, what: Path) -> SegkitError:
     """The error for a file or folder without which a data set is none."""
     inner = {"voc": "VOCdevkit", "pets": "oxford-iiit-pet", "ade20k": "ADEChallengeData2016"}.get(kind)
-    if inner and root.resolve().name == inner:
-        above = shlex.quote(str(root.resolve().parent))
-        return SegkitError(f"{what} is missing; give the folder that {inner} lies in: --data.root {above}")
+    for place in (root.resolve(), root.resolve().parent):
+        if place.name == inner:
+            above = shlex.quote(str(place.parent))
+            return SegkitError(f"{what} is missing; give the folder that {inner} lies in: --data.root {above}")
     return SegkitError(f"{what} is missing; {how_to_get(kind, root)}")
 
 
