@@ -23,6 +23,7 @@ import numpy as np
 
 from segkit.config import DataConfig
 from segkit.data.memory import available_memory
+from segkit.data.shards import INDEX
 from segkit.data.source import Source
 from segkit.errors import SegkitError
 
@@ -222,7 +223,7 @@ def _identity(split: str, source: Source, config: DataConfig, channels: int) -> 
     classes = [source.classes.names, source.classes.colors]
     digest = hashlib.sha256(json.dumps([_FORMAT, split, len(source), channels, reading, classes], sort_keys=True).encode())
     if config.kind == "shards":
-        digest.update(Path(config.root or "", "index.json").read_bytes())
+        digest.update(Path(config.root or "").expanduser().joinpath(INDEX).read_bytes())
     for index in range(len(source)):
         about = [_version(path) for path in source.paths(index) or ()]
         digest.update(f"\n{source.name(index)} {about}".encode())

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from segkit.data.files import Pixels
 from segkit.data.randomness import sample_seed
 from segkit.data.source import Array, Source
 from segkit.data.transforms import TrainTransform
@@ -63,6 +64,6 @@ class EvalDataset(Dataset[Sample]):
         return _sample(*self.source.read(index), index)
 
 
-def _sample(image: Array, mask: Array, index: int) -> Sample:
+def _sample(image: Pixels, mask: Array, index: int) -> Sample:
     planes, labels = (np.require(array, requirements=["C", "W"]) for array in (image.transpose(2, 0, 1), mask))  # a cache is read only
     return {"image": torch.from_numpy(planes), "mask": torch.from_numpy(labels), "index": index}
