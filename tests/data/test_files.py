@@ -206,6 +206,12 @@ def test_a_small_file_that_claims_a_huge_picture_is_refused_from_its_header(tmp_
             read(tmp_path / "bomb.png")
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_an_orientation_that_means_nothing_turns_nothing(tmp_path, suffix):
+    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", **oriented(9))
+    assert read_header(tmp_path / f"a.{suffix}").size == read_image(tmp_path / f"a.{suffix}").shape[:2] == (12, 20)
+
+
 def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(SegkitError, match=r"text.png: not an image"):

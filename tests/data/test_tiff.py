@@ -126,6 +126,16 @@ def test_overviews_and_transparency_masks_are_passed_over(tmp_path):
         assert read_header(path).bands == first.shape[2]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_thumbnail_may_come_first(tmp_path, bits):
+    colours = BANDS[..., :3] if bits == 16 else (BANDS[..., :3] >> 8).astype(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(colours[::4, ::4].copy(), metadata=None, subfiletype=1, photometric="rgb")
+        file.write(colours, metadata=None, photometric="rgb")
+    assert np.array_equal(read_image(tmp_path / "a.tif", 3, bits), colours)
+    assert np.abs(read_image(tmp_path / "a.tif", 1, bits)[..., 0] - colours @ np.array([0.299, 0.587, 0.114])).max() <= 2
+
+
 def test_pages_are_bands_of_one_size_and_type(tmp_path):
     for second in (BANDS[:20, :, 1], BANDS[..., 1].astype(np.uint8)):
         with tifffile.TiffWriter(tmp_path / "a.tif") as file:
