@@ -139,8 +139,9 @@ def _look_deeper(path: str | Path, file: BinaryIO) -> tuple[Header, tiff.Stack]:
     except Exception as error:
         raise _damaged(path, error) from None
     _hold_size(path, *size)
-    mode = {("L", "uint16"): "I;16"}.get((stack.model, stack.type), stack.model) if stack.type in ("uint8", "uint16") else None
-    header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode or stack.type, orientation, stack.bands, max(bits, 8))
+    model = stack.model if stack.type in ("uint8", "uint16") else None
+    mode = "I;16" if (model, bits) == ("L", 16) else model or stack.type
+    header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode, orientation, stack.bands, max(bits, 8))
     return header, stack
 
 
