@@ -5,14 +5,22 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import segkit.cli.eval as evaluation
 import segkit.cli.train as training
 from segkit.checkpoint import load_checkpoint
+from segkit.cli.train import build_task
+from segkit.config import DataConfig, TrainConfig, TrainerConfig
+from segkit.data.dataset import EvalDataset
+from segkit.data.folder import open_folder
+from segkit.data.statistics import measure_channels
 from segkit.errors import SegkitError
 from segkit.runs import newest_run
 from segkit.task import SegmentationTask
+from segkit.trainer import build_trainer
 
 WORDS = (
     "--data.kind folder --data.root data --in_channels 5 --data.bits 16 --data.crop 32 --data.batch_size 2 --decoder_channels [8,4] "
@@ -49,6 +57,23 @@ def folder(tmp_path, monkeypatch, bands):
 def train(*words):
     training.main([*WORDS.split(), "--trainer.max_steps", "2", "--trainer.accelerator", "cpu", *words])
     return newest_run("runs")
+
+
+def test_open_folder_and_a_task_of_ones_own(folder, bands):
+    config = TrainConfig(in_channels=5, decoder_channels=[8, 4], data=DataConfig(kind="folder", root="data", bits=16, normalize="dataset"))
+    source = open_folder(folder / "data", config.data, 5)["train"]
+    for index, image in enumerate(bands):
+        assert np.array_equal(source.read(index)[0], image)
+        assert source.size(index) == (40, 48)
+    task = build_task(config, source.classes.names, source.classes.colors, None, measure_channels(source, 65535))
+    loader = DataLoader(EvalDataset(source), batch_size=2)
+    normalised = torch.cat([task.normalize(batch["image"]) for batch in loader]).double()
+    torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(5).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalised.std((0, 2, 3), correction=0), torch.ones(5).double(), atol=1e-5, rtol=0)
+    trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1), max_steps=2)
+    trainer.fit(task, loader, loader)
+    assert trainer.global_step == 2
+    assert task.predict(bands[0]).shape == (40, 48)
 
 
 def test_training_and_evaluation_by_the_data_sets_own_statistics(folder, bands):

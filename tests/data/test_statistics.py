@@ -74,17 +74,6 @@ def test_a_channel_of_one_value_divides_by_one():
     assert sum_channels(np.full((3, 3, 1), 51, np.uint8)).moments(255) == ([0.2], [1.0])
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-def test_built_in_scenes(bits):
-    config = DataConfig(scenes_size=48, scenes_train=3, scenes_val=0, scenes_test=0)
-    source = open_sources(config)["train"]
-    source.bits = bits
-    pixels = np.concatenate([source.read(i)[0].reshape(-1, 3) for i in range(3)]).astype(np.float64) / (2**bits - 1)
-    mean, std = measure_channels(source, 2**bits - 1)
-    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(std, pixels.std(0), rtol=1e-12)
-
-
 def test_nothing_has_no_mean_and_a_bad_file_names_itself(make_folder):
     with pytest.raises(SegkitError, match="no training image"):
         measure_channels(Images([]), 255)
