@@ -189,8 +189,10 @@ def read_example(config: FeaturesFigureConfig, tasks: Sequence["SegmentationTask
     if config.image is not None:
         image, name = read_image(config.image, channels, bits), Path(config.image).name
     elif trained is None or trained.data.kind == "scenes":
+        if channels not in (1, 3) or bits > 8:
+            raise SegkitError(f"built-in scenes have no {channels} channels of {bits} bits; give an image with --image FILE")
         options = trained.data if trained else TrainConfig().data
-        source = Scenes("val", 1, options.scenes_size, options.scenes_seed, channels, bits)
+        source = Scenes("val", 1, options.scenes_size, options.scenes_seed, channels)
         image, name = source.read(0)[0], f"built-in scene {source.name(0)}"
     else:
         try:

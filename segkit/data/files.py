@@ -114,21 +114,21 @@ def _look(path: str | Path, file: BinaryIO) -> tuple[Header, ImageFile.ImageFile
         if image.format != "TIFF":
             # Pillow would decode all of a PNG in search of EXIF behind the pixels
             asked = image.format != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(_ORIENTATION, 1) if asked else 1
+            orientation = _known(image.getexif().get(_ORIENTATION)) if asked else 1
             size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
             bits = 16 if _has_16_bits(image) else 8
             mode = "LA" if "LA;16" in str(image.tile) else "I;16" if image.mode == "I" else image.mode
             return Header(size, image.format or "", mode, orientation, BANDS.get(mode, 0), bits), image
-        plain, pages = _is_plain(image), getattr(image, "n_frames", 1)
+        plain = _is_plain(image)
     except Exception as error:
         raise _damaged(path, error) from None
-    if not plain or pages > 1:
+    if not plain or _has_pages(image):
         header, stack = _look_deeper(path, file)
         if not plain or len(stack.pages) > 1 or not stack.first:
             return header, stack
-        image = _open(path, file)  # the rest is overviews; n_frames has left it at another page
-    size, orientation = (image.height, image.width), image.tag_v2.get(_ORIENTATION, 1)  # type: ignore[attr-defined]  # Pillow turns it itself
-    return Header(size, "TIFF", image.mode, orientation, BANDS[image.mode], 8), image
+        image = _open(path, file)  # anew, at its first page: the rest is overviews
+    orientation = _known(image.tag_v2.get(_ORIENTATION))  # type: ignore[attr-defined]
+    return Header((image.height, image.width), "TIFF", image.mode, orientation, BANDS[image.mode], 8), image  # Pillow turns a TIFF itself
 
 
 def _look_deeper(path: str | Path, file: BinaryIO) -> tuple[Header, tiff.Stack]:
@@ -136,13 +136,18 @@ def _look_deeper(path: str | Path, file: BinaryIO) -> tuple[Header, tiff.Stack]:
     try:
         stack = tiff.open_stack(file)
         size = stack.stored
-        orientation, bits = stack.orientation, int(re.sub(r"\D", "", stack.type))
+        orientation, bits = _known(stack.orientation), int(re.sub(r"\D", "", stack.type))
     except Exception as error:
         raise _damaged(path, error) from None
     _hold_size(path, *size)
-    mode = ("I;16" if stack.model == "L" else stack.model) if stack.type == "uint16" else None
-    header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode or stack.type, orientation, stack.bands, max(bits, 8))
+    model = stack.model if stack.type in ("uint8", "uint16") else None
+    mode = "I;16" if (model, bits) == ("L", 16) else model or stack.type
+    header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode, orientation, stack.bands, max(bits, 8))
     return header, stack
+
+
+def _known(orientation: Any) -> int:
+    return int(orientation) if orientation in range(1, 9) else 1
 
 
 def _is_plain(image: Any) -> bool:
@@ -151,6 +156,13 @@ def _is_plain(image: Any) -> bool:
     extra, types = tags.get(_EXTRA, ()), tags.get(_TYPE, (_UNSIGNED,))
     colors = {**BANDS, "P": 1}.get(image.mode) == tags.get(_SAMPLES, 1) and set(extra) <= set(_ALPHA)
     return colors and max(tags.get(_BITS, (1,))) <= 8 and set(types) == {_UNSIGNED}
+
+
+def _has_pages(image: Any) -> bool:
+    try:
+        return bool(image.n_frames > 1)
+    except Exception:  # a page that Pillow has no mode for
+        return True
 
 
 def _has_16_bits(image: ImageFile.ImageFile) -> bool:

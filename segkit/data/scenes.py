@@ -37,14 +37,13 @@ class Scenes:
         size: Side of a scene in pixels, at least 32. Larger scenes show more and larger things; wires stay 1 to 3 pixels wide.
         seed: Which world of scenes is drawn.
         channels: 3 for RGB, 1 for grey.
-        bits: 8, or 16 for the same scenes in that range.
     """
 
     classes = CLASSES
     problems: tuple[str, ...] = ()
 
-    def __init__(self, split: str, length: int, size: int = 128, seed: int = 0, channels: int = 3, bits: int = 8) -> None:
-        self.split, self.length, self.side, self.seed, self.channels, self.bits = split, length, size, seed, channels, bits
+    def __init__(self, split: str, length: int, size: int = 128, seed: int = 0, channels: int = 3) -> None:
+        self.split, self.length, self.side, self.seed, self.channels = split, length, size, seed, channels
 
     def __len__(self) -> int:
         return self.length
@@ -61,12 +60,10 @@ class Scenes:
         """A scene has no files."""
 
     def read(self, index: int) -> tuple[Array, Array]:
-        """Draw a scene: uint8 [H, W, C] (uint16 where it has 16 bits) and its mask, uint8 [H, W]."""
+        """Draw a scene: uint8 [H, W, C] and its mask, uint8 [H, W]."""
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, _SPLITS.index(self.split), index)))
         image, mask = draw(rng, self.side)
-        if self.channels == 1:
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]
-        return (image * np.uint16(257) if self.bits == 16 else image), mask
+        return (image if self.channels == 3 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None]), mask
 
 
 def draw(rng: np.random.Generator, size: int) -> tuple[Array, Array]:

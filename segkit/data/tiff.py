@@ -40,9 +40,9 @@ class Stack:
         return sum(page.shaped[0] * page.shaped[4] for page in self.pages)
 
     @property
-    def orientation(self) -> int:
-        """The tag of this name, 1 to 8; 1 is upright."""
-        return int(self.pages[0].tags.valueof(274, 1))
+    def orientation(self) -> Any:
+        """The tag of this name, 1 to 8 if the file is sound; 1 is upright."""
+        return self.pages[0].tags.valueof(274, 1)
 
     @property
     def type(self) -> str:
