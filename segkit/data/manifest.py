@@ -164,7 +164,7 @@ class _Inside:
             real = os.path.realpath(real)
         if not real.startswith(os.path.join(self.root, "")):
             return "", outside
-        return (real, "") if os.path.isfile(real) else ("", "file that is missing")
+        return (real, "") if os.path.isfile(real) else ("", "file that does not exist")
 
 
 def _groups(rows: Sequence[Row], config: DataConfig) -> list[str]:

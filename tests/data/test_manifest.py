@@ -138,8 +138,8 @@ def test_other_encodings(root):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("pictures/gone.png,labels/scan1.png,train", "file that is missing: pictures/gone.png (line 3)"),
-        ("pictures,labels/scan1.png,train", "file that is missing: pictures (line 3)"),
+        ("pictures/gone.png,labels/scan1.png,train", "file that does not exist: pictures/gone.png (line 3)"),
+        ("pictures,labels/scan1.png,train", "file that does not exist: pictures (line 3)"),
         (row(0, "val"), "image listed twice: pictures/scan0.png (lines 2 and 3)"),
         ("pictures/../a.png,labels/scan1.png,train", "path that leaves the data set's folder: pictures/../a.png (line 3)"),
         ("/etc/passwd,labels/scan1.png,train", "path that leaves the data set's folder: /etc/passwd (line 3)"),
