@@ -1,9 +1,9 @@
 """Where data sets come from: what to do when one is not there, and the download of those that torchvision can fetch."""
 
 import contextlib
-import fcntl
 import os
 import shlex
+import shutil
 import socket
 import tarfile
 import tempfile
@@ -78,6 +78,8 @@ def download(kind: str, root: Path) -> None:
         with _alone(root):
             if place.is_dir():  # fetched by another process meanwhile
                 return
+            for left in root.glob(".download-*"):  # by a process that was killed
+                shutil.rmtree(left)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
                 _fetch(kind, folder)
                 for archive in Path(folder).rglob("*.tar*"):
@@ -107,6 +109,8 @@ def _fetch(kind: str, folder: str) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; the lock ends with its process, however that ends."""
+    import fcntl  # not on Windows, where all else works
+
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

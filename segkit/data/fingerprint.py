@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segkit.config import DataConfig
-from segkit.data.open import open_sources
+from segkit.data.open import SIGNS, open_sources
 from segkit.errors import SegkitError
 
 
 def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
     """sha256 over the classes of a data set and, for every image of every split, its name and the contents of its two files.
 
-    It is the same wherever the data lies, and what else lies there, such as a report, plays no part. Of shards all files count that
-    describe or hold them. Built-in scenes have no files.
+    It is the same wherever the data lies, and what else lies there, such as a report, plays no part. Of shards the index counts, which
+    has the sha256 of each of them and checksums that are compared at every reading: they may be too large to be read for this. Built-in
+    scenes have no files.
 
     Args:
         config: The data set; its augmentation plays no part.
@@ -26,8 +27,7 @@ def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
     digest = hashlib.sha256(config.kind.encode())
     files: list[tuple[str, Path]] = []
     if config.kind == "shards":
-        root = Path(config.root or "").expanduser()
-        files = [(path.name, path) for path in sorted(root.iterdir()) if path.suffix == ".tar" or path.name == "shards.json"]
+        files = [("index", Path(config.root or "").expanduser() / SIGNS["shards"][0])]
     elif config.kind != "scenes":
         sources = open_sources(config)
         digest.update(repr(next(iter(sources.values())).classes).encode())

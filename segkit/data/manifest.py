@@ -39,7 +39,8 @@ def open_manifest(root: Path, config: DataConfig, channels: int = 3) -> dict[str
     """The splits that the column split names, or, without that column, those that `split_by_group` makes.
 
     Paths are relative to the root and stay below it. A hash is compared whenever its file is read, so that the data check finds a file
-    that has changed, and so does a run in which it changes. An image is called by its path. Rows that cannot be used are `problems`.
+    that has changed, and so does a run in which it changes. An image is called by its path without the suffix. Rows that cannot be used are
+    `problems`.
 
     Raises:
         SegkitError: The file as a whole is no manifest, a group is missing, or there is no `classes.txt`.
@@ -120,7 +121,7 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
 
 def _usable(root: Path, rows: Sequence[Row], problems: list[str]) -> Iterator[Row]:
     """The rows that name two files below the root and a split, every image once; why the others do not goes to `problems`."""
-    inside, seen = _Inside(root), dict[str, int]()
+    inside, lines, names = _Inside(root), dict[str, int](), dict[str, str]()
     for row in rows:
         wrong: list[str] = []
         for name in (*FILES, *(["split"] if "split" in row.cells else [])):
@@ -131,14 +132,15 @@ def _usable(root: Path, rows: Sequence[Row], problems: list[str]) -> Iterator[Ro
                 wrong.append(f"sha256 that is no hash: {name} {row.cells[name]!r} (line {row.line})")
         if row.cells.get("split") and row.cells["split"] not in SPLITS:
             wrong.append(f"split that is none of train, val and test: {row.cells['split']!r} (line {row.line})")
-        real = ""
         for name in FILES:
-            if row.cells[name]:
-                real, reason = inside.find(row.cells[name])
+            if path := row.cells[name]:
+                real, reason = inside.find(path)
                 if reason:
-                    wrong.append(f"{reason}: {row.cells[name]} (line {row.line})")
-                elif name == "image" and seen.setdefault(real, row.line) != row.line:
-                    wrong.append(f"image listed twice: {row.cells[name]} (lines {seen[real]} and {row.line})")
+                    wrong.append(f"{reason}: {path} (line {row.line})")
+                elif name == "image" and lines.setdefault(real, row.line) != row.line:
+                    wrong.append(f"image listed twice: {path} (lines {lines[real]} and {row.line})")
+                elif name == "image" and names.setdefault(_name(row), path) != path:
+                    wrong.append(f"two files of one name: {names[_name(row)]}, {path} (line {row.line})")
         problems += wrong
         if not wrong:
             yield row
@@ -164,12 +166,16 @@ class _Inside:
             real = os.path.realpath(real)
         if not real.startswith(os.path.join(self.root, "")):
             return "", outside
-        return (real, "") if os.path.isfile(real) else ("", "file that is missing")
+        return (real, "") if os.path.isfile(real) else ("", "file that does not exist")
+
+
+def _name(row: Row) -> str:
+    return Path(row.cells["image"]).with_suffix("").as_posix()
 
 
 def _groups(rows: Sequence[Row], config: DataConfig) -> list[str]:
     if config.group is None:
-        return [Path(row.cells["image"]).as_posix() for row in rows]
+        return [_name(row) for row in rows]
     if rows and config.group not in rows[0].cells:
         raise SegkitError(f"--data.group {config.group}: {config.manifest} has no such column, only {', '.join(rows[0].cells)}")
     if empty := [row.line for row in rows if not row.cells[config.group]]:
@@ -179,7 +185,7 @@ def _groups(rows: Sequence[Row], config: DataConfig) -> list[str]:
 
 def _source(root: Path, rows: Sequence[Row], classes: Classes, reading: Reading, problems: Sequence[str]) -> Source:
     images, masks = ([root / row.cells[name] for row in rows] for name in FILES)
-    pairs = FilePairs(classes, [Path(row.cells["image"]).as_posix() for row in rows], images, masks, reading, problems)
+    pairs = FilePairs(classes, [_name(row) for row in rows], images, masks, reading, problems)
     hashes = [[row.cells.get(name, "").lower() for row in rows] for name in HASHES]
     return Verified(pairs, *hashes) if any(map(any, hashes)) else pairs
 
@@ -201,7 +207,7 @@ class Verified:
         return len(self.pairs)
 
     def name(self, index: int) -> str:
-        """The image's path below the root."""
+        """The image's path below the root, without the suffix."""
         return self.pairs.name(index)
 
     def size(self, index: int) -> tuple[int, int]:

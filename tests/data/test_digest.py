@@ -114,3 +114,15 @@ def test_of_a_manifest_the_files_it_lists_count_and_their_splits(make_folder):
     assert fingerprint(config) == first
     (root / "masks/train/train0.png").write_text("listed")
     assert fingerprint(config) != first
+
+
+def test_of_shards_the_index_counts(tmp_path):
+    config = DataConfig(kind="shards", root=str(tmp_path))
+    with pytest.raises(SegkitError, match=r"shards.json cannot be read"):
+        fingerprint(config)
+    (tmp_path / "shards.json").write_text("sha256 of train-000000.tar")
+    first = fingerprint(config)
+    (tmp_path / "report.json").write_text("{}")
+    assert fingerprint(config) == first
+    (tmp_path / "shards.json").write_text("another sha256")
+    assert fingerprint(config) != first

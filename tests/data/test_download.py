@@ -96,6 +96,12 @@ def test_another_year_of_voc_beside_it_does_no_harm(tmp_path, network):
     assert sorted(p.name for p in (tmp_path / "VOCdevkit").iterdir()) == ["VOC2007", "VOC2012"]
 
 
+def test_what_a_killed_process_left_is_cleared_away(tmp_path, network):
+    unpack(tmp_path / ".download-0815", VOC)
+    download("voc", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["VOCdevkit"]
+
+
 @pytest.mark.parametrize("kind", ["voc", "pets"])
 @pytest.mark.parametrize(
     "error",
