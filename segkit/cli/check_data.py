@@ -70,7 +70,7 @@ def check(config: CheckConfig) -> None:
         with Progress(TextColumn("[bold]shards"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
             task = bar.add_task("shards", total=sum(map(len, sources.values())))
             try:
-                write_shards(sources, folder, config.shard_size * 2**20, lambda: bar.advance(task))
+                write_shards(sources, folder, config.shard_size * 2**20, lambda images: bar.advance(task, images))
             except OSError as error:
                 raise SegkitError(
                     f"--to_shards {folder}: {error.strerror or error}; choose a place with room that you may write to"
@@ -89,8 +89,7 @@ def _show(console: "Console", report: "Report") -> None:
     from segkit.doctor.classes import shares
 
     looks = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
-    rate = sum(report.lengths.values()) / max(report.seconds, 1e-9)
-    console.print(f"{report.about}; {rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{report.about}; {report.rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
     for kind, group in report.groups():
         about = KINDS[kind]
         console.print(

@@ -15,6 +15,7 @@ import numpy as np
 from segkit.config import IGNORE_INDEX
 from segkit.data.classes import Counts, PixelCounts, count_pixels
 from segkit.data.damage import damage
+from segkit.data.files import Pixels
 from segkit.data.findings import KINDS, Finding, listed
 from segkit.data.labels import UnexpectedLabels
 from segkit.data.source import Array, Source
@@ -51,7 +52,7 @@ class Look:
     """
 
     finding: Finding | None
-    image: Array | None
+    image: Pixels | None
     mask: Array | None
     histogram: Counts
 
@@ -113,14 +114,11 @@ def check_listing(sources: Mapping[str, Source]) -> None:
 
 def listing(sources: Mapping[str, Source]) -> list[Finding]:
     """What can be said without reading a file: missing partners, splits without an image."""
-    return [
-        finding
-        for split, source in sources.items()
-        for finding in (
-            *(listed(split, problem) for problem in source.problems),
-            *([] if len(source) else [Finding("empty_split", split, split)]),
-        )
-    ]
+    findings = []
+    for split, source in sources.items():
+        findings += [listed(split, problem) for problem in source.problems]
+        findings += [] if len(source) else [Finding("empty_split", split, split)]
+    return findings
 
 
 def count_classes(source: Source) -> PixelCounts:
@@ -132,7 +130,10 @@ def count_labels(mask: Array) -> Counts:
     """Pixels of each label, int64 [256], of a mask uint8 [H, W]; three times as fast as `numpy.bincount`, which widens its input."""
     rows = max(1, EXACT // max(1, mask.shape[1]))
     bands = (np.ascontiguousarray(mask[top : top + rows]) for top in range(0, mask.shape[0], rows))
-    return np.sum([cv2.calcHist([band], [0], None, [256], [0, 256]).ravel() for band in bands], axis=0, dtype=np.int64)
+    counts = np.zeros(256, np.int64)
+    for band in bands:
+        counts += cv2.calcHist([band], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return counts
 
 
 def each(function: Callable[[int], Result], length: int, threads: int | None = None) -> Iterator[Result]:
@@ -158,7 +159,7 @@ def _damage(source: Source, index: int, error: SegkitError) -> str:
     if files is None:
         return "damaged"
     mask = files[1] in str(error) and not (files[0] in str(error) and len(files[0]) > len(files[1]))
-    return damage(files[mask], mask)
+    return damage(files[mask], mask, error)
 
 
 def _report(findings: list[Finding], sources: Mapping[str, Source]) -> None:

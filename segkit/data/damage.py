@@ -1,59 +1,75 @@
 """Why a file cannot be used, as one of the kinds of `segkit.data.findings`. It is asked only about files that reading refused."""
 
+import io
 from pathlib import Path
 
 from PIL import Image
 
-from segkit.data.files import IMAGE_FORMATS, LOSSLESS_FORMATS, MAX_PIXELS
+from segkit.data import tiff
+from segkit.data.files import IMAGE_FORMATS, LOSSLESS_FORMATS, MAX_PIXELS, read_header
+from segkit.errors import SegkitError
 
 BOMB = 100  # pixels per byte: the plainest real pictures, white pages as PNG, have about as many
-_ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+PILLOWS_LIMIT = 2**30 // 12  # pixels from which Pillow does not open a file, or warns, and tells no size
+_ENDS = {b"\x89PN": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}  # how PNG and JPEG files begin and end
 
 
-def damage(path: str | Path, mask: bool, deep: bool = False) -> str:
+def damage(path: str | Path, mask: bool, error: SegkitError) -> str:
     """The kind of what is wrong with a file.
 
     Args:
         path: A file that `read_image` or `Labels.read` refused.
         mask: It should be a mask.
-        deep: Images of 16 bits are read.
+        error: What they said.
     """
-    path = Path(path)
     try:
-        data = path.stat().st_size
-        if not data:
-            return "empty"
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            form, mode, bands, pixels = image.format or "", image.mode, len(image.getbands()), image.width * image.height
-            stored, info = str(image.tile), str(image.info.get("compression"))
-            if pixels > MAX_PIXELS:
-                return "bomb" if pixels > BOMB * data else "too_large"
-            several = getattr(image, "n_frames", 1) > 1
-        if form == "PNG":  # decoding skips the checksums
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                image.verify()
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            image.load()
-    except FileNotFoundError:
+        data = Path(path).read_bytes()
+    except OSError:
         return "missing"
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # above twice and once Pillow's own limit, 2^30 / 12
-        return "bomb" if BOMB * data < 2**30 // 12 else "too_large"
-    except Image.UnidentifiedImageError:
-        return "unreadable"
-    except Exception as error:  # what a decoder raises for damaged bytes has no common type
-        return "truncated" if _cut(path) or "truncated" in str(error).lower() else "damaged"
-    if mask:
-        if form not in LOSSLESS_FORMATS or "jpeg" in info:
+    if not data:
+        return "empty"
+    if pixels := _claimed(path, data):
+        return "bomb" if pixels > BOMB * len(data) else "too_large"
+    if "sha256" in str(error):
+        return "other_content"
+    if str(error).startswith("cannot read"):
+        return _broken(data, str(error))
+    return _mask(data) if mask else _image(str(error))
+
+
+def _claimed(path: str | Path, data: bytes) -> int:
+    """How many pixels the file claims to have, if too many, else 0."""
+    try:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            pixels = image.width * image.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        pixels = PILLOWS_LIMIT
+    except Exception:  # what a decoder raises for damaged bytes has no common type
+        pixels = 0
+        if data[:4] in tiff.STARTS:
+            try:
+                read_header(path)
+            except SegkitError as error:
+                pixels = PILLOWS_LIMIT if "megapixels" in str(error) else 0
+    return pixels if pixels > MAX_PIXELS else 0
+
+
+def _broken(data: bytes, said: str) -> str:
+    end = _ENDS.get(data[:3])
+    if (end is not None and end not in data[-64:]) or "truncated" in said.lower():
+        return "truncated"
+    return "unreadable" if "not an image" in said else "damaged"
+
+
+def _mask(data: bytes) -> str:
+    with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        if image.format not in LOSSLESS_FORMATS or "jpeg" in str(image.info.get("compression")):
             return "lossy_mask"
-        return "frames" if several else "color_mask" if bands > 1 else "refused"
-    if mode[0] in "IF" or ";16" in stored:
-        return "deep_image" if not deep else "refused"
-    return "frames" if several else "channels"
+        if getattr(image, "n_frames", 1) > 1:
+            return "frames"
+        return "color_mask" if len(image.getbands()) > 1 else "refused"
 
 
-def _cut(path: Path) -> bool:
-    """Whether the mark is missing with which files of this format end."""
-    with Image.open(path, formats=IMAGE_FORMATS) as image:
-        end = _ENDS.get(image.format or "")
-    data = path.read_bytes()
-    return end is not None and end not in data[-64:]
+def _image(said: str) -> str:
+    """Errors name the option that is their remedy."""
+    return "deep_image" if "--data.bits" in said else "channels" if "--in_channels" in said else "refused"

@@ -49,6 +49,7 @@ KINDS: Mapping[str, Kind] = {
     "unreadable": Kind("error", "file that is no image", "No decoder knows it.", "replace it by a PNG, JPEG or TIFF, or remove the pair"),
     "truncated": Kind("error", "truncated file", "Its end is missing, as after a stopped copy.", "copy it again, or remove the pair"),
     "damaged": Kind("error", "damaged file", "Its bytes contradict themselves.", "copy it again, or remove the pair"),
+    "other_content": Kind("error", "file that is not the one listed", "Its hash is another.", "put the listed file back, or list this one"),
     "too_large": Kind("error", "image with too many pixels", "It would fill the memory of every loader process.", "cut it into tiles"),
     "bomb": Kind(
         "error",
@@ -60,18 +61,30 @@ KINDS: Mapping[str, Kind] = {
         "error", "image of more than 8 bits", "Its values do not fit.", "--data.bits 16, or convert the images with a scaling you choose"
     ),
     "channels": Kind(
-        "error", "image with another number of channels", "The network takes one number of channels.", "--in_channels as the files have, or convert them"
+        "error",
+        "image with another number of channels",
+        "The network takes one number of channels.",
+        "--in_channels as the files have, or convert them",
     ),
     "frames": Kind("error", "file with several pictures", "Which one is meant is not known.", "store one picture per file"),
     "refused": Kind("error", "file of a kind that is not read", "Reading it would guess.", "do what its line says"),
     "color_mask": Kind(
-        "error", "mask of colours", "A mask has one channel of class ids.", "--data.masks colors, with the colours in classes.txt or in --data.mapping"
+        "error",
+        "mask of colours",
+        "A mask has one channel of class ids.",
+        "--data.masks colors, with the colours in classes.txt or in --data.mapping",
     ),
     "lossy_mask": Kind(
-        "error", "mask with lossy compression", "It invents labels along every edge.", "export the masks again as PNG; a JPEG cannot be mended"
+        "error",
+        "mask with lossy compression",
+        "It invents labels along every edge.",
+        "export the masks again as PNG; a JPEG cannot be mended",
     ),
     "size": Kind(
-        "error", "mask of another size than its image", "They do not lie on each other.", "export the mask at the image's size, by the nearest pixel"
+        "error",
+        "mask of another size than its image",
+        "They do not lie on each other.",
+        "export the mask at the image's size, by the nearest pixel",
     ),
     "half_turned": Kind(
         "error",
@@ -90,7 +103,10 @@ KINDS: Mapping[str, Kind] = {
         "error", "masks of 0 and 255 only", "255 means ignore: there is one class left, and any score is perfect.", "--data.masks binary"
     ),
     "leak": Kind(
-        "error", "image in two splits", "What was trained on is scored.", "remove it from one of the splits, or divide again with --data.group"
+        "error",
+        "image in two splits",
+        "What was trained on is scored.",
+        "remove it from one of the splits, or divide again with --data.group",
     ),
     "near_leak": Kind(
         "warning",
@@ -112,7 +128,9 @@ KINDS: Mapping[str, Kind] = {
         "divide the data at random, with --data.group for what belongs together; if the difference is meant, ignore this",
     ),
     "all_ignored": Kind("warning", "mask in which all is ignored", "Nothing is learnt from it.", "label it, or remove the pair"),
-    "flat": Kind("warning", "image without content", "All its pixels are alike, as of a covered lens.", "remove the pair, or export it again"),
+    "flat": Kind(
+        "warning", "image without content", "All its pixels are alike, as of a covered lens.", "remove the pair, or export it again"
+    ),
     "turned_unsure": Kind(
         "warning",
         "turned image whose mask may not be",
@@ -121,19 +139,26 @@ KINDS: Mapping[str, Kind] = {
     ),
     "dead_channel": Kind("warning", "channel that never changes", "It says nothing.", "export the images again, or leave the channel out"),
     "alpha": Kind("note", "image with transparency", "Its alpha channel is dropped.", "nothing, or --in_channels 4 to train on it"),
-    "cmyk": Kind("note", "image in printing colours", "It is converted without its colour profile.", "nothing, or convert the images to sRGB"),
-    "grey": Kind("note", "grey images stored as RGB", "All three channels are equal.", "--in_channels 1 is faster, unless the encoder is pretrained"),
-    "unused_bits": Kind(
-        "note", "bits that no image uses", "Values reach a fraction of the range.", "--data.normalize dataset"
+    "cmyk": Kind(
+        "note", "image in printing colours", "It is converted without its colour profile.", "nothing, or convert the images to sRGB"
     ),
+    "grey": Kind(
+        "note", "grey images stored as RGB", "All three channels are equal.", "--in_channels 1 is faster, unless the encoder is pretrained"
+    ),
+    "unused_bits": Kind("note", "bits that no image uses", "Values reach a fraction of the range.", "--data.normalize dataset"),
     "small": Kind("note", "training image smaller than the crop", "It is padded with ignored pixels.", "a smaller --data.crop"),
     "constant": Kind("note", "mask of one class", "Nothing in it has a boundary.", "nothing where the picture is like that"),
-    "turned": Kind("note", "image turned by its EXIF tag", "It is turned on reading, and so must its mask be.", "nothing; other tools may not turn it"),
+    "turned": Kind(
+        "note", "image turned by its EXIF tag", "It is turned on reading, and so must its mask be.", "nothing; other tools may not turn it"
+    ),
     "duplicate": Kind("note", "image that a split has twice", "It weighs double.", "remove all but one"),
     "near_duplicate": Kind(
-        "note", "images of a split that are nearly the same", "They count as fewer images than they are.", "nothing; for frames of a video it is usual"
+        "note",
+        "images of a split that are nearly the same",
+        "They count as fewer images than they are.",
+        "nothing; for frames of a video it is usual",
     ),
-}  # fmt: skip
+}
 _TITLES = {kind.title: name for name, kind in KINDS.items()}
 
 

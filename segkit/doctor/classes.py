@@ -87,12 +87,12 @@ def class_findings(splits: Mapping[str, SplitFacts], names: Sequence[str], found
     mixed = any(((facts.pixels[:, 0] > 0) & (facts.ignored > 0)).any() for facts in splits.values())
     if masks == "ids" and len(names) > 1 and ignored and mixed and not total[1:].any():
         return [Finding("binary", "", f"{total[0]} pixels are 0 and {ignored} are 255; no other value occurs")]
-    findings = [Finding("never", "", names[k]) for k in np.flatnonzero(total == 0)]
+    findings = [Finding("never", "", names[k]) for k in np.flatnonzero(total == 0).tolist()]
     train = pixels.get("train")
     for split, counts in pixels.items():
         if train is not None and split != "train":
-            findings += [Finding("unlearnt", split, f"{split}: {names[k]}") for k in np.flatnonzero((counts > 0) & (train == 0))]
-            findings += [Finding("unscored", split, f"{split}: {names[k]}") for k in np.flatnonzero((counts == 0) & (train > 0))]
+            findings += [Finding("unlearnt", split, f"{split}: {names[k]}") for k in np.flatnonzero((counts > 0) & (train == 0)).tolist()]
+            findings += [Finding("unscored", split, f"{split}: {names[k]}") for k in np.flatnonzero((counts == 0) & (train > 0)).tolist()]
     for one in found:
         if one.distance >= LEAST and one.chance <= CHANCE:
             change = f"{one.most} {one.shares[0]:.1%} of train, {one.shares[1]:.1%} of {one.split}"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from segkit.config import IGNORE_INDEX
 from segkit.data.check import each, listing, look
-from segkit.data.files import Header, read_header
+from segkit.data.files import Header, Pixels, read_header
 from segkit.data.findings import Finding
 from segkit.data.source import Array, Source
 from segkit.doctor.hashing import SIDE, perceptual_hash
@@ -151,8 +151,8 @@ def _pair(split: str, source: Source, index: int) -> tuple[dict[str, Any], list[
         "mean": mean / white,
         "square": (deviation**2 + mean**2) / white**2,
         "look": perceptual_hash(_reduced(sample)),
-        "image": zlib.crc32(np.ascontiguousarray(image)),
-        "mask": zlib.crc32(np.ascontiguousarray(mask)),
+        "image": _checksum(image),
+        "mask": _checksum(mask),
         "flat": flat,
         "grey": grey,
         "bits": np.bitwise_or.reduce(image, axis=None) if image.dtype == np.uint16 else 255,
@@ -167,13 +167,17 @@ def _header(file: str) -> Header | None:
         return None
 
 
-def _sample(image: Array) -> Array:
+def _checksum(pixels: Pixels) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels).data)
+
+
+def _sample(image: Pixels) -> Pixels:
     """At most GRID x GRID pixels of the image, evenly spread."""
     size = (min(GRID, image.shape[1]), min(GRID, image.shape[0]))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)).reshape(size[1], size[0], -1)
 
 
-def _moments(image: Array) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
+def _moments(image: Pixels) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.float64]]]:
     """Mean and standard deviation of every channel, float64 [C]."""
     planes = [image[..., first : first + 4] for first in range(0, image.shape[2], 4)]  # OpenCV takes four channels at once
     parts = [cv2.meanStdDev(np.ascontiguousarray(plane)) for plane in planes]
@@ -181,14 +185,14 @@ def _moments(image: Array) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.nd
     return mean, deviation
 
 
-def _reduced(image: Array) -> Array:
+def _reduced(image: Pixels) -> Array:
     """Averages of the image's grey over a grid, uint8 [SIDE, SIDE]."""
     grey = image[..., :1] if image.shape[2] < 3 else cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
     small = cv2.resize(np.ascontiguousarray(grey), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(small >> 8 if small.dtype == np.uint16 else small, np.uint8)
 
 
-def _grey(image: Array) -> bool:
+def _grey(image: Pixels) -> bool:
     """Whether all channels are equal."""
     return np.array_equal(image, cv2.merge([cv2.extractChannel(image, 0)] * image.shape[2]).reshape(image.shape))
 
@@ -197,7 +201,7 @@ def _stack(rows: list[dict[str, Any]], classes: int) -> SplitFacts:
     channels = max((len(row["mean"]) for row in rows if row.get("usable")), default=1)
 
     def column(name: str, kind: type, *shape: int) -> Any:
-        values = np.zeros((len(rows), *shape), kind)
+        values: Any = np.zeros((len(rows), *shape), kind)
         for place, row in enumerate(rows):
             if name in row:
                 values[place] = row[name]

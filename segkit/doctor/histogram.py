@@ -31,9 +31,8 @@ def histogram(title: str, values: Mapping[str, np.ndarray], ends: tuple[float, f
             if count:
                 tall = max(1.0, (HEIGHT - 10) * count / counts.max())
                 tip = f"<title>{edges[i]:.4g} to {edges[i + 1]:.4g}: {count} images</title>"
-                drawn.append(
-                    f'<rect x="{LEFT + i * step:.1f}" y="{foot - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}" fill="{color}">{tip}</rect>'
-                )
+                box = f'x="{LEFT + i * step:.1f}" y="{foot - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"'
+                drawn.append(f'<rect {box} fill="{color}">{tip}</rect>')
         drawn.append(f'<line x1="{LEFT}" x2="{WIDTH}" y1="{foot}" y2="{foot}" stroke="#d9dce1"/>')
         drawn.append(f'<text x="0" y="{foot - 4}" fill="{color}">{escape(split)}</text>')
     bottom = len(values) * (HEIGHT + FOOT)

@@ -52,7 +52,7 @@ def page(report: Report, sources: Mapping[str, Source], root: str | None = None)
 </head>
 <body>
 <header><small>data check</small><h1 class="{"bad" if errors else "good"}">{verdict}</h1>
-<p>{escape(report.about)}</p><p>{counts}; {report.seconds:.1f} s, {sum(report.lengths.values()) / max(report.seconds, 1e-9):.0f} images/s</p></header>
+<p>{escape(report.about)}</p><p>{counts}; {report.rate:.0f} images/s</p></header>
 <nav aria-label="Sections">{links}</nav>
 <main>{sections}</main>
 </body>

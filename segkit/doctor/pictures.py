@@ -28,8 +28,7 @@ def pair(source: Source, index: int) -> list[str]:
         image, mask = source.read(index)
     except SegkitError:
         return [uri for file in source.paths(index) or () for uri in file_picture(file)]
-    eight = np.asarray(image >> 8, np.uint8) if image.dtype == np.uint16 else image
-    return [_uri(Image.fromarray(viewable(eight))), _uri(Image.fromarray(colored(mask, source.classes)), Image.Resampling.NEAREST)]
+    return [_uri(Image.fromarray(viewable(image))), _uri(Image.fromarray(colored(mask, source.classes)), Image.Resampling.NEAREST)]
 
 
 def file_picture(file: str | Path) -> list[str]:

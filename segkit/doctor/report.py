@@ -67,6 +67,11 @@ class Report:
     configuration: str
     seconds: float
 
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return sum(self.lengths.values()) / max(self.seconds, 1e-9)
+
     def count(self, severity: Severity) -> int:
         """How many findings weigh so much."""
         return sum(KINDS[finding.kind].severity == severity for finding in self.findings)
@@ -140,7 +145,7 @@ def as_json(report: Report, sources: Mapping[str, Source]) -> dict[str, Any]:
         "about": report.about,
         "images": dict(report.lengths),
         "seconds": round(report.seconds, 3),
-        "images_per_second": round(sum(report.lengths.values()) / max(report.seconds, 1e-9), 1),
+        "images_per_second": round(report.rate, 1),
         "counts": {severity: report.count(severity) for severity in SEVERITIES},
         "findings": findings,
         "unexpected_values": [asdict(value) for value in report.values],

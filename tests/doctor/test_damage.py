@@ -75,7 +75,7 @@ def test_ids_of_16_bits_are_listed_with_the_mapping_as_remedy(clean_set, tmp_pat
 
 def test_what_cannot_be_opened_at_all_is_one_line(tmp_path):
     (tmp_path / "images/train").mkdir(parents=True)
-    with pytest.raises(SegkitError, match=r"classes.txt"):
+    with pytest.raises(SegkitError, match="masks is missing"):
         main(["--data.root", str(tmp_path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
