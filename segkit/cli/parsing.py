@@ -36,7 +36,7 @@ def declared(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     hints = get_type_hints(config)
     for field in fields(config):
         if is_dataclass(hints[field.name]):
-            yield from declared(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            yield from declared(hints[field.name], f"{prefix}{field.name}.")
         elif field.default is not MISSING:
             yield prefix + field.name, field.default
 

@@ -20,7 +20,7 @@ from segkit.data.check import each, listing, look
 from segkit.data.files import Header, Pixels, read_header
 from segkit.data.findings import Finding
 from segkit.data.source import Array, Source
-from segkit.doctor.hashing import SIDE, perceptual_hash
+from segkit.doctor.hashing import SIDE, perceptual_hashes
 from segkit.errors import SegkitError
 
 FLAT = 1.0  # standard deviation, in 255ths, below which an image shows nothing
@@ -150,7 +150,7 @@ def _pair(split: str, source: Source, index: int) -> tuple[dict[str, Any], list[
         "ignored": labels[IGNORE_INDEX],
         "mean": mean / white,
         "square": (deviation**2 + mean**2) / white**2,
-        "look": perceptual_hash(_reduced(sample)),
+        "small": _reduced(sample),
         "image": _checksum(image),
         "mask": _checksum(mask),
         "flat": flat,
@@ -214,7 +214,7 @@ def _stack(rows: list[dict[str, Any]], classes: int) -> SplitFacts:
         ignored=column("ignored", np.int64),
         mean=column("mean", np.float64, channels),
         square=column("square", np.float64, channels),
-        look=column("look", np.uint64),
+        look=perceptual_hashes(column("small", np.uint8, SIDE, SIDE)),
         image=column("image", np.uint32),
         mask=column("mask", np.uint32),
         flat=column("flat", np.bool_),

@@ -7,21 +7,30 @@ from scipy.fft import dctn
 
 SIDE = 32  # of the grid of grey averages that a hash is made of
 KEPT = 8  # lowest frequencies in each direction
+TOGETHER = 1024  # pictures: 8 MiB of numbers
 BLOCK = 2**22  # distances at a time: 32 MiB of differences
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
-def perceptual_hash(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> int:
-    """The 64 lowest frequencies of a picture, each one bit: above their median or not (as `phash` of the imagehash library).
+def perceptual_hashes(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> Hashes:
+    """The 64 lowest frequencies of each picture, each one bit: above their median or not (as `phash` of the imagehash library).
 
     Scaling, recompression and small changes of brightness leave almost all of the bits as they are.
 
     Args:
-        grey: The picture reduced to uint8 [SIDE, SIDE].
+        grey: The pictures, each reduced to SIDE x SIDE: uint8 [N, SIDE, SIDE].
+
+    Returns:
+        uint64 [N].
     """
-    low = dctn(grey.astype(np.float64))[:KEPT, :KEPT].ravel()
-    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+    hashes = np.zeros(len(grey), np.uint64)
+    for first in range(0, len(grey), TOGETHER):
+        part = grey[first : first + TOGETHER].astype(np.float64)
+        low = dctn(part, axes=(1, 2))[:, :KEPT, :KEPT].reshape(len(part), -1)
+        bits = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
+        hashes[first : first + len(part)] = bits.view(">u8")[:, 0]
+    return hashes
 
 
 def near_pairs(hashes: Hashes, most: int) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.uint8]]]:

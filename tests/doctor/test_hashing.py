@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from segkit.doctor.examine import _reduced, _sample
-from segkit.doctor.hashing import near_pairs, perceptual_hash
+from segkit.doctor.hashing import near_pairs, perceptual_hashes
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -12,7 +12,7 @@ def test_the_hash_is_that_of_imagehash(seed):
     rng = np.random.default_rng(seed)
     grey = Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
     bits = imagehash.phash(grey).hash.ravel()
-    assert perceptual_hash(np.asarray(grey)) == sum(int(bit) << (63 - place) for place, bit in enumerate(bits))
+    assert perceptual_hashes(np.asarray(grey)[None])[0] == sum(int(bit) << (63 - place) for place, bit in enumerate(bits))
 
 
 def test_scaling_and_recompression_change_few_bits(tmp_path):
@@ -20,10 +20,20 @@ def test_scaling_and_recompression_change_few_bits(tmp_path):
     image = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize((480, 360), Image.Resampling.BICUBIC)
     image.resize((300, 225), Image.Resampling.LANCZOS).save(tmp_path / "small.jpg", quality=50)
     with Image.open(tmp_path / "small.jpg") as small:
-        first, second = (perceptual_hash(_reduced(_sample(np.asarray(picture)))) for picture in (image, small))
-    other = perceptual_hash(_reduced(_sample(np.ascontiguousarray(np.asarray(image)[::-1]))))
+        pictures = [np.asarray(image), np.asarray(small), np.ascontiguousarray(np.asarray(image)[::-1])]
+    first, second, other = perceptual_hashes(np.stack([_reduced(_sample(picture)) for picture in pictures])).tolist()
     assert (first ^ second).bit_count() <= 2
     assert (first ^ other).bit_count() > 16
+
+
+def test_many_pictures_have_the_hashes_of_each(monkeypatch):
+    from segkit.doctor import hashing
+
+    grey = np.random.default_rng(0).integers(0, 256, (23, 32, 32), np.uint8)
+    each = [int(perceptual_hashes(one[None])[0]) for one in grey]
+    monkeypatch.setattr(hashing, "TOGETHER", 7)
+    assert perceptual_hashes(grey).tolist() == each
+    assert len(perceptual_hashes(grey[:0])) == 0
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 57, 3000])
