@@ -101,7 +101,9 @@ def _show(console: "Console", report: "Report") -> None:
             console.print(Text(f"           and {len(group) - SHOWN} more", style="dim"))
         console.print(Text(f"         remedy: {about.remedy}"), soft_wrap=True)
     for value in report.values[:SHOWN]:
-        console.print(Text(f"         value {value.value}: {value.pixels} pixels in {value.files} masks"), soft_wrap=True)
+        console.print(
+            Text(f"         value {value.value}: {value.pixels} pixels in {value.files} mask{'s' * (value.files != 1)}"), soft_wrap=True
+        )
     if not report.findings:
         console.print("nothing is wrong")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)

@@ -1,10 +1,12 @@
 """The report as one self-contained HTML page: no script, no request, pictures inside."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from segkit.data.findings import KINDS, Finding
 from segkit.data.source import Source
@@ -27,11 +29,14 @@ def page(report: Report, sources: Mapping[str, Source], root: str | None = None)
         sources: The splits, for pictures.
         root: The data set's folder, where files without a partner lie.
     """
-    errors, warnings, notes = (report.count(severity) for severity in ("error", "warning", "note"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # which reading makes an error of
+        groups = "".join(_group(kind, group, sources, root) for kind, group in report.groups())
+    errors, doubts, notes = (report.count(severity) for severity in ("error", "warning", "note"))
     verdict = "Training would fail, or its scores would lie." if errors else "It can be trained on."
-    counts = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in ((errors, "error"), (warnings, "warning"), (notes, "note")))
+    counts = ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in ((errors, "error"), (doubts, "warning"), (notes, "note")))
     parts = {
-        "Findings": "".join(_group(kind, group, sources, root) for kind, group in report.groups()) or "<p>Nothing is wrong.</p>",
+        "Findings": groups or "<p>Nothing is wrong.</p>",
         "Unexpected values": _values(report),
         "Classes": _classes(report),
         "Images": _images(report),

@@ -9,12 +9,13 @@ from PIL import Image
 
 from segkit.config import IGNORE_INDEX
 from segkit.data.classes import Classes
-from segkit.data.files import read_header
+from segkit.data.files import BANDS, read_header, read_image, read_values
 from segkit.data.source import Array, Source
 from segkit.errors import SegkitError
 from segkit.panels import viewable
 
 SIDE = 176  # pixels
+UNLIKELY = 254  # a label for values above 255, that no data set has but with as many classes
 IGNORED, UNKNOWN = (110, 110, 110), (255, 0, 255)
 
 
@@ -22,23 +23,32 @@ def pair(source: Source, index: int) -> list[str]:
     """Image and mask, each as a data URI; what cannot be shown is left out.
 
     The mask has the colours of the classes, grey where it is ignored, magenta where a label stands for no class. Of a pair that cannot be
-    read, its files are shown as they are.
+    read, each file is shown that can be.
     """
     try:
         image, mask = source.read(index)
+        return [_uri(viewable(image)), _uri(colored(mask, source.classes), Image.Resampling.NEAREST)]
     except SegkitError:
-        return [uri for file in source.paths(index) or () for uri in file_picture(file)]
-    return [_uri(Image.fromarray(viewable(image))), _uri(Image.fromarray(colored(mask, source.classes)), Image.Resampling.NEAREST)]
+        files = source.paths(index)
+        return [*file_picture(files[0]), *(_mask_picture(files[1], source.classes))] if files else []
 
 
 def file_picture(file: str | Path) -> list[str]:
     """The picture in a file as a data URI; none where it cannot be read."""
     try:
-        read_header(file)  # which refuses what claims to be huge
-        with Image.open(file) as image:
-            return [_uri(image.convert("RGB"))]
-    except Exception:  # a decoder may raise anything on a damaged file
+        header = read_header(file)
+        return [_uri(viewable(read_image(file, 3 if header.mode in BANDS else header.bands, 16 if header.bits > 8 else 8)))]
+    except SegkitError:
         return []
+
+
+def _mask_picture(file: str, classes: Classes) -> list[str]:
+    """A mask without the configuration's mapping, or whatever it is instead of a mask."""
+    try:
+        values = read_values(file)
+    except SegkitError:
+        return file_picture(file)
+    return [_uri(colored(np.where(values > IGNORE_INDEX, UNLIKELY, values).astype(np.uint8), classes), Image.Resampling.NEAREST)]
 
 
 def colored(mask: Array, classes: Classes) -> Array:
@@ -49,8 +59,8 @@ def colored(mask: Array, classes: Classes) -> Array:
     return palette[mask]
 
 
-def _uri(image: Image.Image, method: Image.Resampling = Image.Resampling.BOX) -> str:
-    image.thumbnail((SIDE, SIDE), method)
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=85)
+def _uri(pixels: Array, method: Image.Resampling = Image.Resampling.BOX) -> str:
+    picture, stream = Image.fromarray(pixels), io.BytesIO()
+    picture.thumbnail((SIDE, SIDE), method)
+    picture.save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

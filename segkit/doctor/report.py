@@ -1,7 +1,9 @@
 """The examination as one result: findings, tables and advice; and as JSON."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +101,8 @@ def diagnose(config: CheckConfig, sources: Mapping[str, Source], progress: Calla
         *class_findings(seen.splits, classes.names, found, config.data.masks),
         *duplicates(seen.splits, sources, config.near),
     ]
+    if config.data.root is not None:
+        findings = [replace(finding, what=_short(finding, str(Path(config.data.root).expanduser()))) for finding in findings]
     order = list(KINDS)
     findings.sort(key=lambda finding: (SEVERITIES.index(KINDS[finding.kind].severity), order.index(finding.kind)))
     advice = advise(seen.splits, findings, config)
@@ -118,6 +122,15 @@ def diagnose(config: CheckConfig, sources: Mapping[str, Source], progress: Calla
         configuration(advice, config, about),
         seen.seconds,
     )
+
+
+def _short(finding: Finding, root: str) -> str:
+    """Errors of single files without the folder that all share, and without the remedy that the kind has."""
+    what = finding.what.removeprefix("cannot read ")
+    if not what.startswith(f"{root}{os.sep}"):
+        return finding.what
+    what = what.removeprefix(f"{root}{os.sep}")
+    return what if finding.kind == "refused" else what.partition("; ")[0]
 
 
 def _values(findings: Sequence[Finding], sources: Mapping[str, Source]) -> tuple[Value, ...]:

@@ -73,7 +73,7 @@ def plant():
         said = {}
 
         def planted(kind, path):
-            said[kind] = f"train/{path.stem}" if kind not in by_file else str(path)
+            said[kind] = f"train/{path.stem}" if kind not in by_file else f"{path.relative_to(root)}"
 
         by_file = {"empty", "unreadable", "truncated", "damaged", "bomb", "deep_image", "frames", "color_mask", "lossy_mask"}
 

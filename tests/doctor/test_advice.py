@@ -51,12 +51,13 @@ def test_rare_classes_dark_images_and_grey_ones(make_folder):
 
 def test_what_reading_refused_is_asked_for(make_folder):
     root = make_folder(train=1, val=1)
-    findings = [Finding("deep_image", "train", ""), Finding("color_mask", "train", ""), Finding("binary", "", "")]
-    advice = advised(root, findings)
-    assert advice["data.bits"] == 16
+    deep, colors = ([Finding(kind, "train", "")] * 2 for kind in ("deep_image", "color_mask"))
+    advice = advised(root, [*deep, *colors])
+    assert (advice["data.bits"], advice["data.masks"]) == (16, "colors")
+    assert not {"data.bits", "data.masks"} & advised(root, [*deep[:1], *colors[:1]]).keys()  # one file of two is damage
+    advice = advised(root, [*colors, Finding("binary", "", "")])
     assert advice["data.masks"] == "binary"
     assert "class_weights" not in advice
-    assert advised(root, findings[1:2])["data.masks"] == "colors"
 
 
 def read(words):
