@@ -40,7 +40,9 @@ class Advice:
     reason: str
 
 
-def advise(splits: Mapping[str, SplitFacts], findings: Sequence[Finding], config: CheckConfig, memory: int | None = None) -> list[Advice]:
+def advise(
+    splits: Mapping[str, SplitFacts], findings: Sequence[Finding], config: CheckConfig, bands: int | None = None, memory: int | None = None
+) -> list[Advice]:
     """The options that follow from the facts.
 
     The crop is the largest multiple of 32, up to 512, that 9 of 10 training images hold; a batch has about a million pixels, in a quarter
@@ -51,6 +53,7 @@ def advise(splits: Mapping[str, SplitFacts], findings: Sequence[Finding], config
         splits: The facts.
         findings: What is wrong.
         config: What was asked for.
+        bands: Channels of a file that has others than were asked for.
         memory: Bytes of memory; default: this machine's.
     """
     counts = Counter(finding.kind for finding in findings)
@@ -64,6 +67,8 @@ def advise(splits: Mapping[str, SplitFacts], findings: Sequence[Finding], config
         advice.append(Advice("data.masks", "colors", "masks hold colours, which classes.txt names"))
     if "deep_image" in kinds:
         advice.append(Advice("data.bits", 16, "images have more than 8 bits"))
+    if "channels" in kinds and bands:
+        advice.append(Advice("in_channels", bands, "so many channels are in the files"))
     if facts is None or not facts.usable.any():
         return advice
     usable = facts.usable

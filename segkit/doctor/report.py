@@ -10,6 +10,7 @@ import numpy as np
 
 from segkit.config import CheckConfig
 from segkit.data.classes import Classes
+from segkit.data.files import read_header
 from segkit.data.findings import KINDS, Finding, Severity
 from segkit.data.source import Source
 from segkit.doctor.advice import Advice, advise, command, configuration, statistics
@@ -105,7 +106,7 @@ def diagnose(config: CheckConfig, sources: Mapping[str, Source], progress: Calla
         findings = [replace(finding, what=_short(finding, str(Path(config.data.root).expanduser()))) for finding in findings]
     order = list(KINDS)
     findings.sort(key=lambda finding: (SEVERITIES.index(KINDS[finding.kind].severity), order.index(finding.kind)))
-    advice = advise(seen.splits, findings, config)
+    advice = advise(seen.splits, findings, config, _bands(findings, sources))
     lengths = {split: len(source) for split, source in sources.items()}
     named = ", ".join(f"{length} {split}" for split, length in lengths.items())
     about = f"{config.data.kind}{f' in {config.data.root}' if config.data.root else ''}: {named} images, {len(classes)} classes"
@@ -131,6 +132,12 @@ def _short(finding: Finding, root: str) -> str:
         return finding.what
     what = what.removeprefix(f"{root}{os.sep}")
     return what if finding.kind == "refused" else what.partition("; ")[0]
+
+
+def _bands(findings: Sequence[Finding], sources: Mapping[str, Source]) -> int | None:
+    places = [finding.images[0] for finding in findings if finding.kind == "channels"]
+    files = sources[places[0][0]].paths(places[0][1]) if places else None
+    return read_header(files[0]).bands if files else None
 
 
 def _values(findings: Sequence[Finding], sources: Mapping[str, Source]) -> tuple[Value, ...]:

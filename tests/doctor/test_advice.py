@@ -2,6 +2,7 @@ import shlex
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from PIL import Image
 
@@ -14,12 +15,13 @@ from segkit.data.module import SegmentationDataModule
 from segkit.data.open import open_sources
 from segkit.doctor.advice import BYTES, Advice, advise, command, configuration
 from segkit.doctor.examine import examine
+from segkit.errors import RunFailed
 
 
 def advised(root, findings=(), memory=2**40, **data):
     config = CheckConfig(data=DataConfig(root=str(root), **data))
     splits = examine(open_sources(config.data)).splits
-    return {one.option: one.value for one in advise(splits, findings, config, memory)}
+    return {one.option: one.value for one in advise(splits, findings, config, memory=memory)}
 
 
 def test_crop_and_batch_follow_from_size_and_memory(make_folder):
@@ -58,6 +60,26 @@ def test_what_reading_refused_is_asked_for(make_folder):
     advice = advised(root, [*colors, Finding("binary", "", "")])
     assert advice["data.masks"] == "binary"
     assert "class_weights" not in advice
+
+
+def test_files_of_many_bands_lead_to_a_file_that_trains_on_them(clean_set, tmp_path, capsys):
+    root, out = clean_set(lengths=(8, 4, 2)), tmp_path / "out"
+    rng = np.random.default_rng(0)
+    for file in root.glob("images/*/*.jpg"):
+        file.unlink()
+        tifffile.imwrite(
+            file.with_suffix(".tif"), rng.integers(0, 4096, (96, 128, 5), np.uint16), photometric="minisblack", planarconfig="contig"
+        )
+    options = ["--data.root", str(root), "--data.crop", "64", "--out", str(out), "--write_config", str(out / "c.yaml")]
+    for more, asked in (([], "bits: 16"), (["--data.bits", "16"], "in_channels: 5")):
+        with pytest.raises(RunFailed):
+            main([*options, *more])
+        assert asked in (out / "c.yaml").read_text()
+    main([*options, "--data.bits", "16", "--in_channels", "5"])
+    assert "bits 0 to 11 of 0 to 15 are used" in capsys.readouterr().out
+    config = read(["--config", str(out / "c.yaml")])
+    assert (config.in_channels, config.data.bits, config.data.normalize) == (5, 16, "dataset")
+    SegmentationDataModule(config.data, config.seed, config.in_channels).prepare()
 
 
 def read(words):
