@@ -146,7 +146,7 @@ def _pair(split: str, source: Source, index: int) -> tuple[dict[str, Any], list[
     facts = {
         "usable": True,
         "sizes": mask.shape,
-        "pixels": labels[:classes],
+        "pixels": labels[:classes].copy(),
         "ignored": labels[IGNORE_INDEX],
         "mean": mean / white,
         "square": (deviation**2 + mean**2) / white**2,
