@@ -50,7 +50,7 @@ def _without_splits(root: Path, config: DataConfig, classes: Classes, reading: R
     sources: dict[str, Source] = {}
     for split in SPLITS:
         members = [name for name, its in zip(names, chosen, strict=True) if its == split]
-        if members or split == "train":
+        if members or (not names and split != "test"):  # the check tells what is wrong with a folder of no pairs
             files = [images[n] for n in members], [masks[n] for n in members]
             sources[split] = FilePairs(classes, members, *files, reading, problems if split == "train" else ())
     _refuse_strangers(sources["train"])

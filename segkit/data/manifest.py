@@ -49,15 +49,18 @@ def open_manifest(root: Path, config: DataConfig, channels: int = 3) -> dict[str
     rows = list(_usable(root, read_manifest(root / config.manifest, problems), problems))
     classes = read_classes(root / "classes.txt")
     reading = Reading(channels, config.bits, labels_of(config, classes))
-    if rows and "split" in rows[0].cells:
+    if named := bool(rows) and "split" in rows[0].cells:
         refuse_split_options(config, f"{config.manifest} has the column split")
         chosen = [row.cells["split"] for row in rows]
     else:
         chosen = split_by_group(_groups(rows, config), config.val_fraction, config.test_fraction)
+    if not rows and not problems:
+        raise SegkitError(f"{root / config.manifest} has no row below its first line; list an image and its mask in each")
     sources: dict[str, Source] = {}
     for split in SPLITS:
         members = [row for row, its in zip(rows, chosen, strict=True) if its == split]
-        if members or (split == "train" and not rows):
+        # a split that may be missing only because its rows cannot be used is there and empty, so that the check tells what is wrong
+        if members or (problems and split != "test" and (named or not rows)):
             first = not sources  # what is wrong is told once
             sources[split] = _source(root, members, classes, reading, problems if first else ())
     return sources

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from segkit.config import DataConfig
+from segkit.data.check import check_sources
 from segkit.data.open import open_sources
 from segkit.errors import SegkitError
 
@@ -143,6 +144,12 @@ def test_what_is_wrong_with_a_folder_without_splits_is_told_once(flat):
     image(flat / "images/lonely.jpg")
     problems = [source.problems for source in folder(flat).values()]
     assert problems == [("image without mask: images/lonely.jpg",), ()]
+    for file in (flat / "masks").iterdir():
+        file.unlink()
+    empty = folder(flat)
+    assert {split: len(source) for split, source in empty.items()} == {"train": 0, "val": 0}
+    with pytest.raises(SegkitError, match="53 problems in the data"):  # and neither split has an image
+        check_sources(empty)
 
 
 @pytest.mark.parametrize(("name", "right"), [("validation", "val"), ("Train", "train"), ("testing", "test")])
