@@ -34,4 +34,4 @@ def open_cityscapes(root: Path, config: DataConfig, channels: int = 3) -> dict[s
     if not splits:
         raise missing("cityscapes", root, next((f for f in (images, masks) if not f.is_dir()), images / "train"))
     reading, ends = Reading(channels, labels=LABEL_IDS), ("_leftImg8bit", "_gtFine_labelIds")
-    return {s: open_pairs(root, images / s, masks / s, CLASSES, reading, *ends) for s in splits}
+    return {s: open_pairs(root, images / s, masks / s, CLASSES, reading, ends) for s in splits}

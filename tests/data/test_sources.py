@@ -51,6 +51,13 @@ def test_folder_pairs_by_name_and_reports_the_rest(make_folder):
     assert np.array_equal(pickle.loads(pickle.dumps(train)).read(0)[0], pixels)
 
 
+def test_an_image_beside_the_splits_is_told_of(make_folder):
+    root = make_folder()
+    image(root / "images/beside.jpg")
+    (root / "images/notes.txt").write_text("not an image")
+    assert [source.problems for source in folder(root).values()] == [("image outside train, val, test: images/beside.jpg",), ()]
+
+
 def test_folder_with_a_test_split_only_opens(make_folder):
     assert list(open_sources(DataConfig(kind="folder", root=str(make_folder(train=0, val=0, test=2))))) == ["test"]
 
