@@ -60,7 +60,7 @@ def read_header(path: str | Path) -> Header:
         raise _damaged(path, error) from None
 
 
-def read_image(path: str | Path, channels: int = 3, bits: int = 8) -> Pixels:
+def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes | None = None) -> Pixels:
     """Read an image as it is meant to be looked at: turned by its EXIF tag, palette applied.
 
     Args:
@@ -69,6 +69,7 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8) -> Pixels:
         channels: 3 for RGB, 1 for grey: grey, palette, RGB and CMYK files are converted, transparency is dropped. Any other number, and
             bands that are no colours, must be what the file has.
         bits: 8 or 16. Files of 8 bits are scaled up to 16, by 257; files of 16 bits are refused where 8 are wanted.
+        data: What the file holds, where it is no file of its own; `path` is then only what errors call it.
 
     Returns:
         uint8 or uint16 [H, W, C].
@@ -77,7 +78,7 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8) -> Pixels:
         SegkitError: The file cannot be read, or is too large, or has other channels or more bits.
     """
     assert bits in (8, 16)
-    data = _read(path)
+    data = _read(path) if data is None else data
     header, picture = _look(path, io.BytesIO(data))
     _refuse_others(path, header, channels, bits)
     try:
@@ -220,11 +221,12 @@ def _converted(pixels: Pixels, model: str | None, channels: int) -> Pixels:
     return np.ascontiguousarray(pixels[..., :3])
 
 
-def read_values(path: str | Path) -> Any:
+def read_values(path: str | Path, data: bytes | None = None) -> Any:
     """Read the raw values of a mask: palette indices, grey levels, or, where a pixel has one bit, False and True.
 
     Args:
         path: A lossless file (PNG, TIFF, BMP, GIF, PGM) with one channel: Pillow's modes L, P, I;16 and 1. Turned by its EXIF tag.
+        data: What the file holds, where it is no file of its own; `path` is then only what errors call it.
 
     Returns:
         uint8, uint16 or bool [H, W].
@@ -232,7 +234,7 @@ def read_values(path: str | Path) -> Any:
     Raises:
         SegkitError: The file cannot be read, or holds colours, lossy pixels or several frames.
     """
-    image = _open_mask(path)
+    image = _open_mask(path, data)
     deep = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
     if image.mode not in ("L", "P", "1") and not deep:
         raise SegkitError(
@@ -278,8 +280,8 @@ def read_colors(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint32]]:
     return np.asarray(pixels.view(">u4")[..., 0] >> 8, np.uint32)
 
 
-def _open_mask(path: str | Path) -> ImageFile.ImageFile:
-    data = _read(path)
+def _open_mask(path: str | Path, data: bytes | None = None) -> ImageFile.ImageFile:
+    data = _read(path) if data is None else data
     image = _open(path, io.BytesIO(data))
     if image.format not in LOSSLESS_FORMATS or "jpeg" in str(image.info.get("compression")):
         raise SegkitError(f"{path}: {image.format} compression changes labels; store masks as PNG")
