@@ -71,8 +71,8 @@ class DataConfig:
         jitter: probability that the four colour changes are applied
         blur: probability of a Gaussian blur, sigma 0.3 to 1.5 pixels
         noise: probability of Gaussian noise, standard deviation 1 to 5 % of white
-        rare_crops: probability that a crop is laid around a pixel of a rare class, where the image has one
-        cache: keep decoded images: in memory, or in files on disk that all loader processes share
+        rare_crops: probability that a crop is laid to hold a pixel of a class that is drawn by its rarity, where the image has one
+        cache: keep decoded images: in memory (one device), or in files on disk that all processes of a machine share
         cache_folder: cache disk: where; default: segkit in the user's cache folder
         mean: per-channel mean in [0, 1] that normalisation subtracts; default: as normalize says
         std: per-channel standard deviation that normalisation divides by; default: as normalize says

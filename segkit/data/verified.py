@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from segkit.data.files import Pixels
 from segkit.data.source import Array, FilePairs
 from segkit.errors import SegkitError
 
@@ -37,7 +38,7 @@ class Verified:
         """The image's file and the mask's."""
         return self.pairs.paths(index)
 
-    def read(self, index: int) -> tuple[Array, Array]:
+    def read(self, index: int) -> tuple[Pixels, Array]:
         """Image and mask as `FilePairs.read` gives them; a file that is not the one listed is a SegkitError."""
         for path, hashes in zip(self.paths(index), self._hashes, strict=True):
             if expected := hashes[index].decode():
