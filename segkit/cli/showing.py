@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_images_table(
-    path: Path, source: "Source", indices: "np.ndarray", found: "ImageScores", columns: Mapping[str, "np.ndarray"]
+    path: Path, source: "Source", indices: "np.ndarray", found: "ImageScores", boundaries: Mapping[str, "np.ndarray"]
 ) -> None:
     """Writes a line per image as CSV: name, size, file, mIoU, accuracy, IoU of every class, and boundaries where they were measured.
 
