@@ -4,7 +4,7 @@ R runs, N images, K classes, V scores.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from segkit.runs import cannot_write, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 LEVEL = 0.05  # what an interval leaves out
 
@@ -85,7 +86,8 @@ def compare(config: EvalConfig, checkpoints: Sequence[Path]) -> None:
     console = Console()
     told = (f"{run.about['checkpoint']}, step {run.about['step']}{', scored before' if run.again else ''}" for run in runs)
     console.print(header({str(n): line for n, line in enumerate(told, start=1)}), soft_wrap=True, highlight=False)
-    console.print(table(found))
+    for drawn in tables(found, console.width):
+        console.print(drawn)
     console.print(note(found, config.resamples), highlight=False)
     console.print(f"comparison  {folder / 'comparison.csv'}", soft_wrap=True, highlight=False)
 
@@ -171,29 +173,40 @@ def write(folder: Path, found: Compared, runs: Sequence[Scored], resamples: int)
     write_whole(folder / "comparison.json", json.dumps({**about, "runs": told}, indent=2) + "\n")
 
 
-def table(found: Compared) -> "RenderableType":
-    """A row per score: the value of every run in per cent, and the difference to the first with its interval in points."""
+def tables(found: Compared, width: int) -> "Iterator[Table]":
+    """A row per score: the value of every run in per cent, and the difference to the first with its interval in points.
+
+    Args:
+        found: The scores.
+        width: Of the terminal: what does not fit beside the first run goes into a further table.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-    drawn.add_column("%")
-    for run in range(len(found.values)):
-        drawn.add_column(str(run + 1), justify="right", no_wrap=True)
-        if run:
-            drawn.add_column(f"{run + 1} - 1", justify="right", no_wrap=True)
     words = {"miou": "mIoU", "boundary_miou": "boundary mIoU"}
-    for place, name in enumerate(found.names):
-        cells = [Text(words.get(name, name.removeprefix("iou/")))]
-        for run, value in enumerate(found.values[:, place]):
-            cells.append(Text("absent", style="dim") if value != value else Text(f"{100 * value:.2f}"))
-            if run:
-                difference, (low, high) = value - found.values[0, place], found.intervals[run, place]
-                apart = "" if difference != difference else f"{100 * difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
-                cells.append(Text(apart, style="bold" if low > 0 or high < 0 else ""))
-        drawn.add_row(*cells)
-    return drawn
+    names = [words.get(name, name.removeprefix("iou/")) for name in found.names]
+    beside = max(1, (width - max(map(len, names)) - 8) // 32)
+    for start in range(1, len(found.values), beside):
+        runs = range(start, min(start + beside, len(found.values)))
+        drawn = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+        drawn.add_column("%", no_wrap=True)
+        for title in ("1", *(title for run in runs for title in (f"{run + 1}", f"{run + 1} - 1"))):
+            drawn.add_column(title, justify="right", no_wrap=True)
+        for place, name in enumerate(names):
+            first, cells = found.values[0, place], [Text(name), _percent(found.values[0, place])]
+            for run in runs:
+                value, (low, high) = found.values[run, place], found.intervals[run, place]
+                apart = f"{100 * (value - first):+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]" if value == value and first == first else ""
+                cells += [_percent(value), Text(apart, style="bold" if low > 0 or high < 0 else "")]
+            drawn.add_row(*cells)
+        yield drawn
+
+
+def _percent(value: float) -> "Text":
+    from rich.text import Text
+
+    return Text("absent", style="dim") if value != value else Text(f"{100 * value:.2f}")
 
 
 def note(found: Compared, resamples: int) -> str:
