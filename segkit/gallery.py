@@ -96,12 +96,13 @@ def gallery(
 
 
 def describe(matrix: np.ndarray, class_names: Sequence[str]) -> str:
-    """The scores of an image with something to score and its worst class, in words."""
-    hit, union = np.diagonal(matrix), matrix.sum(0) + matrix.sum(1) - np.diagonal(matrix)
-    iou = np.divide(hit, union, out=np.full(len(matrix), np.nan), where=union > 0)
-    worst = int(np.nanargmin(iou))
-    means = f"mIoU {100 * np.nanmean(iou):.1f} %, accuracy {100 * hit.sum() / matrix.sum():.1f} %"
-    return f"{means}; worst class {class_names[worst]}: {describe_class(matrix, worst, class_names)}"
+    """The scores of an image with something to score, and its class with most wrong pixels, in words."""
+    hit, both = np.diagonal(matrix), matrix.sum(0) + matrix.sum(1)
+    present, most = both > 0, int((both - 2 * hit).argmax())
+    miou = (hit[present] / (both - hit)[present]).mean()
+    means = f"mIoU {100 * miou:.1f} %, accuracy {100 * hit.sum() / matrix.sum():.1f} %"
+    wrong = f"; most wrong pixels: {class_names[most]}, {describe_class(matrix, most, class_names)}" if hit.sum() < matrix.sum() else ""
+    return means + wrong
 
 
 def describe_class(matrix: np.ndarray, label: int, class_names: Sequence[str]) -> str:
@@ -110,11 +111,11 @@ def describe_class(matrix: np.ndarray, label: int, class_names: Sequence[str]) -
     told = [f"IoU {100 * hit / (truth + found - hit):.1f} %"]
     for pixels, others, what, how in (
         (truth - hit, matrix[label], f"of {truth:,} pixels missed", "taken for"),
-        (found - hit, matrix[:, label], "false", "in truth"),
+        (found - hit, matrix[:, label], "false", "on"),
     ):
         if pixels:
             most = int(np.where(np.arange(len(others)) == label, -1, others).argmax())
-            told.append(f"{pixels:,} {what}, {others[most] / pixels:.0%} {how} {class_names[most]}")
+            told.append(f"{pixels:,} {what}, {100 * others[most] / pixels:.0f} % {how} {class_names[most]}")
     return "; ".join(told)
 
 

@@ -28,7 +28,7 @@ def draw_reliability(bins: Mapping[str, np.ndarray], about: str) -> "Figure":
     edges, count = bins["edges"], bins["count"]
     filled = count > 0
     confidence, accuracy = bins["confidence"][filled], bins["accuracy"][filled]
-    share = count[filled] / count.sum()
+    share = count[filled] / max(1, count.sum())
     figure = Figure(figsize=(WIDTH, 4.6), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.04))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.15])
 
@@ -46,8 +46,8 @@ def draw_reliability(bins: Mapping[str, np.ndarray], about: str) -> "Figure":
 
     lower.bar(left, 100 * share, width, align="edge", color=GREY, alpha=0.6, edgecolor="white", linewidth=0.5)
     means = {"mean confidence": ((share * confidence).sum(), ACCENT, "-"), "accuracy": ((share * accuracy).sum(), SECOND, (0, (4, 1.5)))}
-    for name, (mean, color, dash) in means.items() if filled.any() else ():
-        lower.axvline(mean, color=color, linewidth=1.3, linestyle=dash, label=f"{name} {100 * mean:.1f} %")
+    for name, (mean, color, dash) in means.items():
+        lower.axvline(mean, color=color, linewidth=1.3, linestyle=dash, label=f"{name} {100 * mean:.1f} %" if filled.any() else "none")
     lower.set(yscale="log", ylim=(SEEN, 300), yticks=[0.01, 1, 100], ylabel="pixels (%)", xlabel="confidence", xlim=(0, 1))
     lower.set_yticklabels(["0.01", "1", "100"])
     lower.tick_params(which="minor", left=False)

@@ -118,7 +118,7 @@ class Calibration:
         above = probability.flatten()[place]
         cell = place.div(probability.shape[1], rounding_mode="floor") * bins + self._bin(above)
         count = torch.bincount(cell, minlength=classes * bins).view(classes, bins)
-        confidence = torch.bincount(cell, above.to(wide), minlength=classes * bins).view(classes, bins)
+        confidence = torch.bincount(cell, above.to(wide), minlength=classes * bins).to(wide).view(classes, bins)  # of nothing: integers
         count[:, 0] += counts.sum() - count.sum(1)
         confidence[:, 0] += probability.view(classes, *valid.shape).sum(2).sum(1, dtype=wide) - confidence.sum(1)
         self.class_count += count.cpu()
