@@ -15,6 +15,7 @@ from segkit.config import IGNORE_INDEX
 from segkit.errors import RunFailed
 from segkit.metrics.confusion import check_labels
 
+PIECE = 2**19  # logits at a time on a CPU, whose cache holds what is made of them: up to three times as fast as whole images
 BINS = 15  # of Guo et al. and of most papers since
 
 
@@ -84,14 +85,17 @@ class Calibration:
         """
         assert logits.shape[1] == self.num_classes, logits.shape
         valid = check_labels(prediction, target, self.num_classes, self.ignore_index)
-        for image in range(len(logits)):  # one at a time bounds the memory
-            self._add(logits[image], prediction[image], target[image], valid[image])
+        step = max(1, PIECE // self.num_classes) if logits.device.type == "cpu" else logits[0, 0].numel()
+        for image, found, truth, counts in zip(logits, prediction, target.long(), valid, strict=True):
+            flat = (image.flatten(1), found.flatten(), truth.flatten(), counts.flatten())
+            for piece in zip(*(tensor.split(step, -1) for tensor in flat), strict=True):
+                self._add(*piece)
 
-    def _add(self, logits: Tensor, prediction: Tensor, target: Tensor, valid: Tensor) -> None:
+    def _add(self, logits: Tensor, found: Tensor, truth: Tensor, counts: Tensor) -> None:
+        """Adds P pixels: logits `[K, P]`, predicted and true classes `[P]`, and which of them count."""
         bins, classes = self.bins, self.num_classes
         wide = torch.float32 if logits.device.type == "mps" else torch.float64  # which has no float64
-        scores = logits.float().contiguous().flatten(1)  # [K, P], as everything below is flat
-        found, truth, counts = prediction.flatten(), target.flatten().long(), valid.flatten()
+        scores = logits.float().contiguous()
         highest = scores.amax(0)
         powers = (scores - highest).exp_()
         total = powers.sum(0)
@@ -120,7 +124,7 @@ class Calibration:
         count = torch.bincount(cell, minlength=classes * bins).view(classes, bins)
         confidence = torch.bincount(cell, above.to(wide), minlength=classes * bins).to(wide).view(classes, bins)  # of nothing: integers
         count[:, 0] += counts.sum() - count.sum(1)
-        confidence[:, 0] += probability.view(classes, *valid.shape).sum(2).sum(1, dtype=wide) - confidence.sum(1)
+        confidence[:, 0] += probability.sum(1).to(wide) - confidence.sum(1)
         self.class_count += count.cpu()
         self.class_confidence += confidence.cpu()
 
