@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-ALIGN = 32  # the reduction of every U-Net and FCN here: a tile that starts at a multiple of it sees the pixels in the phase of the whole image
+ALIGN = (
+    32  # the reduction of every U-Net and FCN here: a tile that starts at a multiple of it sees the pixels in the phase of the whole image
+)
 
 
 @dataclass(frozen=True, eq=False)
