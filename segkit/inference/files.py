@@ -44,7 +44,7 @@ def open_picture(image: str | Path | np.ndarray, channels: int, white: int) -> I
         yield _of_array(image, "the image", channels, white)
     elif Path(image).suffix.lower() == ".npy":
         yield _of_array(_map(Path(image)), str(image), channels, white)
-    elif Path(image).suffix.lower() in TIFF and (pixels := _tiff_pixels(image)) is not None and pixels > MAX_PIXELS:
+    elif Path(image).suffix.lower() in TIFF and _tiff_pixels(image) > MAX_PIXELS:
         from segkit.inference.tiff import TiffRows
 
         rows = TiffRows(image)
@@ -59,15 +59,15 @@ def open_picture(image: str | Path | np.ndarray, channels: int, white: int) -> I
         yield Picture(pixels.shape[:2], lambda start, stop: pixels[start:stop])
 
 
-def _tiff_pixels(path: str | Path) -> int | None:
-    """Pixels of a TIFF, from its header; None where that cannot be told, and the usual reader says why."""
+def _tiff_pixels(path: str | Path) -> int:
+    """Pixels of a TIFF, from its header; 0 where that cannot be told, and the usual reader says why."""
     try:
         import tifffile
 
         with tifffile.TiffFile(path) as file:
             return int(file.pages.first.imagelength * file.pages.first.imagewidth)
     except Exception:  # what a decoder raises for damaged bytes has no common type
-        return None
+        return 0
 
 
 def _map(path: Path) -> np.ndarray:

@@ -124,8 +124,7 @@ class Model:
         except torch.OutOfMemoryError:
             height, width = images.shape[-2:]
             raise RunFailed(
-                f"{self.device} has not enough memory for {len(images)} x {height} x {width} pixels: take smaller tiles (--tile), fewer at a "
-                "time (--batch_size), or bf16-mixed"
+                f"{self.device} has not enough memory for {len(images)} x {height} x {width} pixels: give a smaller --tile or --batch_size"
             ) from None
         return logits.float()
 
@@ -149,7 +148,11 @@ def load(
         checkpoint: Which checkpoint of a run folder.
         device: auto (a graphics card, where there is one), cpu, cuda, cuda:1, mps.
         precision: Arithmetic; default: as in training, where the device has it.
-        tile, overlap, tta, scales, batch_size: As in `Model`.
+        tile: As in `Model`.
+        overlap: As in `Model`.
+        tta: As in `Model`.
+        scales: As in `Model`.
+        batch_size: As in `Model`.
 
     Raises:
         SegkitError: There is no such checkpoint or device.

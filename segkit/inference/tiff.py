@@ -6,24 +6,15 @@ Shapes: H W rows and columns, C channels, n rows of a band.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from segkit.errors import SegkitError
 from segkit.inference.bands import Bytes
 
-if TYPE_CHECKING:
-    import tifffile
-
-GEO = (
-    33550,
-    33922,
-    34264,
-    34735,
-    34736,
-    34737,
-)  # ModelPixelScale, -Tiepoint, -Transformation, GeoKeyDirectory, GeoDoubleParams, GeoAsciiParams
+# ModelPixelScale, ModelTiepoint, ModelTransformation, GeoKeyDirectory, GeoDoubleParams, GeoAsciiParams
+GEO = (33550, 33922, 34264, 34735, 34736, 34737)
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
 PHOTOMETRIC = {"MINISBLACK", "RGB", "YCBCR"}  # whose decoded values are the picture's
 TILE = 256  # side of a tile of the masks that are written
@@ -48,11 +39,11 @@ class TiffRows:
         self.path = path
         try:
             self.file = tifffile.TiffFile(path)
-            pages = [page for page in self.file.pages if not page.is_reduced and not page.is_mask]
+            found: list[Any] = list(self.file.pages)
+            pages = [page for page in found if not page.is_reduced and not page.is_mask]
         except Exception as error:  # what a decoder raises for damaged bytes has no common type
             raise SegkitError(f"cannot read {path}: {error}; replace or remove the file") from None
-        self.pages: list[Any] = pages
-        first: Any = pages[0]
+        self.pages, first = pages, pages[0]
         self.size: tuple[int, int] = (first.imagelength, first.imagewidth)
         self.samples: int = first.samplesperpixel
         self.channels = self.samples * len(pages)
