@@ -168,9 +168,10 @@ def write_mask(
     palette = np.zeros((3, 256), np.uint16)
     palette[:, : len(colors)] = np.asarray(colors, np.uint16).T * 257
     tags = [*extratags, *([(GDAL_NODATA, 2, 0, str(hole), True)] if hole is not None else [])]
+    tiles = _tiles(bands, size[1])
     tifffile.imwrite(
         path,
-        _tiles(bands, size[1]),
+        tiles,
         shape=size,
         dtype=np.uint8,
         tile=(TILE, TILE),
@@ -184,6 +185,7 @@ def write_mask(
         maxworkers=1,
         **more,
     )
+    assert next(tiles, None) is None  # and what the bands still have to do behind the last one is done
 
 
 def _tiles(bands: Iterable[Bytes], width: int) -> Iterator[Bytes]:
