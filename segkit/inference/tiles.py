@@ -98,7 +98,7 @@ def _weighed_tiles(
                 scores = network(tiles).chunk(len(batch))
                 while batch:  # nothing but the tile that is added up is kept
                     weights = (down * torch.from_numpy(batch.pop(0).weights)).to(scores[0].device)
-                    yield scores[0] * weights
+                    yield scores[0].float() * weights
                     scores = scores[1:]
 
 
