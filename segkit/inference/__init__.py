@@ -1,7 +1,7 @@
 """Predictions for images of any size: tiled, streamed in bands of rows, averaged over flips and sizes.
 
-`grid`, `arrays` and `files` need numpy and Pillow only, so that an exported network is used without torch; what needs torch is imported when
-it is asked for.
+`grid`, `arrays`, `bands` and `files` need numpy and Pillow only, so that an exported network is used without torch; what needs torch is
+imported when it is asked for.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-ALIGN = 32  # the reduction of every U-Net and FCN here: a tile that starts at a multiple of it sees the pixels in the phase of the whole image
+# what U-Nets and FCNs reduce images by: a tile that starts at a multiple of it meets their strides as the whole image does
+ALIGN = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ def spans(length: int, tile: int, overlap: float) -> list[Span]:
         tile: Longest span, >= 1.
         overlap: Least share of a span that the next one covers again, in [0, 1).
     """
-    assert length >= 1 and tile >= 1 and 0 <= overlap < 1, (length, tile, overlap)
+    assert min(length, tile) >= 1, (length, tile)
+    assert 0 <= overlap < 1, overlap
     starts, stops = _cut(length, tile, overlap)
     total = np.zeros(length)
     for start, stop in zip(starts, stops, strict=True):

@@ -30,11 +30,11 @@ def infer(
     (`segkit.inference.augment.augmented`). With tiles they are the mean of the tiles' scores, weighed by a Gaussian about the middle of
     each tile (`segkit.inference.grid.spans`); flips and sizes are then those of the tiles.
 
-    What tiles change: a pixel that only one tile covers, or that lies further from the border of every tile that covers it than the
-    network sees (its receptive radius; a border of the image does not count), has the score of the untiled image, to rounding. That holds
-    for networks that reduce their input by a power of two up to 32 and pad on the right and at the bottom only, as all of segkit's, since
-    tiles start at multiples of 32. Elsewhere scores are means in which the pixels at the border of a tile, whose surroundings it does not
-    see, weigh little: less than 1 % at an overlap of 0.25.
+    What tiles change: a pixel that lies further from the border of every tile that covers it than the network sees (its receptive radius;
+    a border of the image does not count) has the score of the untiled image, to rounding. That holds for networks that reduce their input
+    by a power of two up to 32 and pad sizes that do not divide on the right and at the bottom, as all of segkit's, since tiles start at
+    multiples of 32. Elsewhere scores are means in which the pixels at the border of a tile, whose surroundings it does not see, weigh
+    least: under 1 % at an overlap of 0.25.
 
     Args:
         network: uint8 or uint16 `[B, C, H, W]` -> logits `[B, K, H, W]`; a SegmentationTask, or any function.
@@ -98,7 +98,8 @@ def _weighed_tiles(
                 scores = network(tiles).chunk(len(batch))
                 while batch:  # nothing but the tile that is added up is kept
                     weights = (down * torch.from_numpy(batch.pop(0).weights)).to(scores[0].device)
-                    yield scores[0] * weights
+                    weighed = torch.empty_like(scores[0], dtype=torch.float32)  # in the layout of the scores, which a plain product loses
+                    yield torch.mul(scores[0], weights, out=weighed)
                     scores = scores[1:]
 
 
