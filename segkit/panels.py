@@ -3,6 +3,7 @@
 Shape legend: N images, H W rows and columns, K classes. Images are uint8 [H, W, 3], masks and predictions uint8 [H, W].
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,17 @@ WRONG = (214, 39, 40)
 
 
 def viewable(image: np.ndarray) -> np.ndarray:
-    """An image uint8 [H, W, C] of any number of channels as [H, W, 3]: the first three of more, grey from the first of fewer."""
-    return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+    """An image uint8 or uint16 [H, W, C] of any number of channels as uint8 [H, W, 3] to look at.
+
+    The first three channels of more are red, green and blue; the first of fewer is grey. 16 bits are stretched, all channels alike: the
+    darkest hundredth becomes black and the brightest white, for few sensors use the whole range.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    if shown.dtype != np.uint8:
+        step = math.ceil(max(shown.shape) / 1024)  # percentiles from a million pixels
+        low, high = np.percentile(shown[::step, ::step], (1, 99))
+        shown = np.clip((shown - np.float32(low)) * np.float32(255 / max(high - low, 1)) + 0.5, 0, 255).astype(np.uint8)
+    return shown if shown.shape[2] == 3 else shown.repeat(3, axis=2)
 
 
 def draw_panels(
