@@ -113,8 +113,9 @@ def data_state(source: "Source", *made: int) -> str:
     for index in range(len(source)):
         digest.update(os.fsencode(source.name(index)))
         for path in source.paths(index) or ():
-            stat = os.stat(path)
-            digest.update(f" {stat.st_size} {stat.st_mtime_ns}".encode())
+            if os.path.exists(path):  # the check of the data says better what is missing
+                stat = os.stat(path)
+                digest.update(f" {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
