@@ -377,8 +377,9 @@ class EvalConfig:
         tta: flips whose predictions are averaged with the image's own (test-time augmentation)
         tta_scales: sizes of the image, relative to its own, whose predictions are averaged
         resamples: several runs: bootstrap samples of the images behind an interval
-        images: images in the panel, half of them the worst, half the best; 0 draws none
-        out: folder for the results; default: eval/SPLIT-CHECKPOINT in the run's folder
+        images: images in the gallery, the worst; in the panel half as many of the worst and of the best; 0 draws none
+        out: folder for the results, of several runs for their comparison; default: eval/SPLIT-CHECKPOINT in the run's folder, followed by
+            what --tta, --tta_scales and --tile say
     """
 
     split: Split | None = None
