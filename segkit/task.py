@@ -4,7 +4,7 @@ Shapes: B batch, C channels, K classes, H W rows/columns, N images.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ class SegmentationTask(pl.LightningModule):
         )
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * white, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
+        self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
         self._indices: list[Tensor] = []
@@ -231,15 +232,19 @@ class SegmentationTask(pl.LightningModule):
                     dist.all_reduce(buffer.data.div_(dist.get_world_size()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Counts one batch at native resolution; returns `{"prediction": uint8 [B, H, W], "logits": [B, K, H, W]}`."""
-        logits = self(batch["image"])
+        """Counts one batch at native resolution.
+
+        Returns:
+            `prediction` uint8 `[B, H, W]`, `logits` `[B, K, H, W]` (of `score` where it is set), `matrices` int64 `[B, K, K]`, rows truth.
+        """
+        logits = (self.score or self)(batch["image"])
         prediction = labels(logits)
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
         self._indices.append(batch["index"].cpu())
         self._matrices.append(matrices.cpu())
         if valid := int(matrices.sum()):
             self._val_loss += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
-        return {"prediction": prediction, "logits": logits}
+        return {"prediction": prediction, "logits": logits, "matrices": matrices}
 
     def on_validation_epoch_end(self) -> None:
         """Adds up the counts of all processes and logs the scores."""

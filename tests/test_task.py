@@ -13,7 +13,7 @@ from segkit.checkpoint import load_checkpoint, save_checkpoint
 from segkit.config import IGNORE_INDEX, TrainerConfig
 from segkit.errors import RunFailed, SegkitError
 from segkit.losses import build_loss
-from segkit.results import summary, worst_and_best
+from segkit.results import summary
 from segkit.task import SegmentationTask
 from segkit.trainer import build_trainer
 
@@ -229,12 +229,18 @@ def test_prediction_of_one_image_is_the_label_map_at_its_size():
         assert (labels == task(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0].numpy()).all()
 
 
-def test_worst_and_best_images_by_hand():
-    perfect, half, wrong, nothing = np.diag([5, 5]), np.array([[5, 5], [0, 0]]), np.array([[0, 5], [5, 0]]), np.zeros((2, 2), int)
-    matrices = np.stack([half, perfect, wrong, nothing])
-    assert worst_and_best(matrices, 2) == ([2], [1])
-    assert worst_and_best(matrices, 8) == ([2], [1])  # three images that can be ranked: never the same one twice
-    assert worst_and_best(matrices, 0) == ([], [])
+def test_validation_and_prediction_take_the_scores_they_are_told_to():
+    task, one = make(), batch()
+    plain = task.validation_step(one, 0)
+    assert torch.equal(plain["logits"], task(one["image"]))
+    task.score = lambda images: task(images.flip(-1)).flip(-1)
+    flipped = task.validation_step(one, 0)
+    assert not torch.equal(flipped["logits"], plain["logits"])
+    assert torch.equal(flipped["logits"], task(one["image"].flip(-1)).flip(-1))
+    assert flipped["matrices"].shape == (2, 3, 3)
+    assert flipped["matrices"].sum() == (one["mask"] != IGNORE_INDEX).sum()
+    assert torch.equal(task._matrices[1], flipped["matrices"])
+    assert "score" not in {name.split(".")[0] for name in task.state_dict()} | set(task.hparams)
 
 
 def test_a_summary_is_json_with_no_nan():

@@ -23,7 +23,7 @@ Moments = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation
 DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
 # what a resumed run may change: where it runs and how long, never what it computes
 CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
-CHANGEABLE |= {f"data.{name}" for name in ("root", "workers", "check", "eval_batch_size")}
+CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "log_every")}
 
 

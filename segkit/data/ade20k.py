@@ -5,13 +5,13 @@ from pathlib import Path
 from segkit.config import IGNORE_INDEX, DataConfig
 from segkit.data.classes import Classes, voc_color
 from segkit.data.download import missing
-from segkit.data.labels import Labels
+from segkit.data.labels import FIXED_REMEDY, Labels
 from segkit.data.listing import open_pairs
 from segkit.data.source import Reading, Source
 from segkit.errors import SegkitError
 
 COUNT = 150
-LABELS = Labels({0: IGNORE_INDEX, **{number: number - 1 for number in range(1, COUNT + 1)}})  # 0: none of the 150
+LABELS = Labels({0: IGNORE_INDEX, **{number: number - 1 for number in range(1, COUNT + 1)}}, remedy=FIXED_REMEDY)  # 0: none of the 150
 _FOLDERS = {"train": "training", "val": "validation"}
 
 

@@ -151,7 +151,8 @@ def _build(path: Path, split: str, source: Source, layout: Any) -> None:
         )
     file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        os.posix_fallocate(file, 0, size)  # a full disk is an error here, and the end of the process when memory is written
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and the end of the process where a mapping is written
+            os.posix_fallocate(file, 0, size)
         _fill(file, split, source, layout, f"in {path}")
         os.fsync(file)
         os.replace(part, path)

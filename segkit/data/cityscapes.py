@@ -5,7 +5,7 @@ from pathlib import Path
 from segkit.config import IGNORE_INDEX, DataConfig
 from segkit.data.classes import Classes
 from segkit.data.download import missing
-from segkit.data.labels import Labels
+from segkit.data.labels import FIXED_REMEDY, Labels
 from segkit.data.listing import open_pairs
 from segkit.data.source import Reading, Source
 
@@ -18,7 +18,9 @@ SCORED = (
     (28, "bus", (0, 60, 100)), (31, "train", (0, 80, 100)), (32, "motorcycle", (0, 0, 230)), (33, "bicycle", (119, 11, 32)),
 )  # fmt: skip
 CLASSES = Classes(tuple(name for _, name, _ in SCORED), tuple(color for _, _, color in SCORED))
-LABEL_IDS = Labels({**dict.fromkeys(range(34), IGNORE_INDEX), **{number: k for k, (number, _, _) in enumerate(SCORED)}})
+LABEL_IDS = Labels(
+    {**dict.fromkeys(range(34), IGNORE_INDEX), **{number: k for k, (number, _, _) in enumerate(SCORED)}}, remedy=FIXED_REMEDY
+)
 
 
 def open_cityscapes(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Source]:
@@ -34,4 +36,4 @@ def open_cityscapes(root: Path, config: DataConfig, channels: int = 3) -> dict[s
     if not splits:
         raise missing("cityscapes", root, next((f for f in (images, masks) if not f.is_dir()), images / "train"))
     reading, ends = Reading(channels, labels=LABEL_IDS), ("_leftImg8bit", "_gtFine_labelIds")
-    return {s: open_pairs(root, images / s, masks / s, CLASSES, reading, *ends) for s in splits}
+    return {s: open_pairs(root, images / s, masks / s, CLASSES, reading, ends) for s in splits}

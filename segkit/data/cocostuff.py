@@ -5,7 +5,7 @@ from pathlib import Path
 from segkit.config import IGNORE_INDEX, DataConfig
 from segkit.data.classes import Classes, voc_color
 from segkit.data.download import missing
-from segkit.data.labels import Labels
+from segkit.data.labels import FIXED_REMEDY, Labels
 from segkit.data.listing import open_pairs
 from segkit.data.source import Reading, Source
 
@@ -26,7 +26,7 @@ person|bicycle|car|motorcycle|airplane|bus|train|truck|boat|traffic light|fire h
 _BY_ID = _NAMES.replace("\n", "").split("|")
 IDS = [number for number, name in enumerate(_BY_ID) if name]
 CLASSES = Classes(tuple(_BY_ID[number] for number in IDS), tuple(voc_color(number + 1) for number in IDS))
-MAPS = Labels({IGNORE_INDEX: IGNORE_INDEX, **{number: label for label, number in enumerate(IDS)}})
+MAPS = Labels({IGNORE_INDEX: IGNORE_INDEX, **{number: label for label, number in enumerate(IDS)}}, remedy=FIXED_REMEDY)
 _FOLDERS = {"train": "train2017", "val": "val2017"}
 
 

@@ -177,6 +177,8 @@ def _refuse_others(path: str | Path, header: Header, channels: int, bits: int) -
         )
     if header.bits > bits:
         raise SegkitError(f"{path}: {header.bits} bits per channel; read them with --data.bits 16, or convert the images to 8 bits")
+    if (header.format, header.bits, header.bands) == ("PPM", 16, 3):
+        raise SegkitError(f"{path}: PPM with colours of 16 bits, of which Pillow would keep 8; store it as PNG or TIFF")
     if channels != header.bands and not (channels in (1, 3) and header.mode in BANDS):
         bands = f"{header.bands} band{'s' * (header.bands != 1)} ({header.mode})"
         raise SegkitError(f"{path}: {bands}, but --in_channels {channels}; give --in_channels {header.bands}, or convert the images")
@@ -187,8 +189,6 @@ def _deep(image: ImageFile.ImageFile, header: Header, data: bytes) -> Pixels:
     if header.bands == 1:
         ImageOps.exif_transpose(image, in_place=True)
         return np.array(image).astype(np.uint16)[..., None]
-    if header.format != "PNG":
-        raise ValueError(f"{header.format} with colours of 16 bits is not supported; store it as PNG or TIFF")
     import cv2  # Pillow keeps the upper 8 bits of colours
 
     image.load()  # and says what OpenCV does not say: that bytes are missing

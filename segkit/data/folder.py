@@ -4,6 +4,7 @@ from pathlib import Path
 
 from segkit.config import DataConfig
 from segkit.data.classes import Classes, read_classes
+from segkit.data.files import SUFFIXES
 from segkit.data.labels import labels_of
 from segkit.data.listing import SPLITS, list_images, open_pairs, pair
 from segkit.data.source import FilePairs, Reading, Source
@@ -36,7 +37,10 @@ def open_folder(root: Path, config: DataConfig, channels: int = 3) -> dict[str, 
     if not splits:
         return _without_splits(root, config, classes, reading)
     refuse_split_options(config, f"{root} has folders train, val or test")
-    sources = {split: open_pairs(root, images / split, masks / split, classes, reading) for split in splits}
+    loose = sorted(p.name for p in images.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    outside = [f"image outside {', '.join(SPLITS)}: images/{name}" for name in loose]
+    known = dict.fromkeys(splits, ()) | {splits[0]: outside}
+    sources = {s: open_pairs(root, images / s, masks / s, classes, reading, known=known[s]) for s in splits}
     for source in sources.values():
         _refuse_strangers(source)
     return dict(sources)
@@ -50,7 +54,7 @@ def _without_splits(root: Path, config: DataConfig, classes: Classes, reading: R
     sources: dict[str, Source] = {}
     for split in SPLITS:
         members = [name for name, its in zip(names, chosen, strict=True) if its == split]
-        if members or split == "train":
+        if members or (not names and split != "test"):  # the check tells what is wrong with a folder of no pairs
             files = [images[n] for n in members], [masks[n] for n in members]
             sources[split] = FilePairs(classes, members, *files, reading, problems if split == "train" else ())
     _refuse_strangers(sources["train"])

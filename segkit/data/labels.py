@@ -34,6 +34,10 @@ class UnexpectedLabels(SegkitError):
         self.counts = dict(counts)
         values = ", ".join(list(self.counts)[:8]) + (", ..." if len(self.counts) > 8 else "")
         super().__init__(f"{path}: {values} ({sum(self.counts.values())} pixels) stand for no class; {remedy}")
+        self._parts = (str(path), self.counts, remedy)
+
+    def __reduce__(self) -> tuple[type["UnexpectedLabels"], tuple[str, dict[str, int], str]]:
+        return UnexpectedLabels, self._parts  # an exception is rebuilt from its message alone, and processes could not send this one
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Image files and mask files that belong together by their names."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from segkit.data.classes import Classes
@@ -42,11 +43,21 @@ def pair(root: Path, images: dict[str, Path], masks: dict[str, Path], problems: 
 
 
 def open_pairs(
-    root: Path, images: Path, masks: Path, classes: Classes, reading: Reading, image_end: str = "", mask_end: str = ""
+    root: Path, images: Path, masks: Path, classes: Classes, reading: Reading, ends: tuple[str, str] = ("", ""), known: Sequence[str] = ()
 ) -> FilePairs:
-    """A split whose images lie below one folder and whose masks lie below another, under the same names but for their ends."""
-    problems: list[str] = []
-    found = list_images(root, images, problems, image_end)
-    partners = list_images(root, masks, problems, mask_end)
+    """A split whose images lie below one folder and whose masks lie below another.
+
+    Args:
+        root: The data set's folder, for messages.
+        images: Where the images are.
+        masks: Where the masks are.
+        classes: The classes of the masks.
+        reading: How the files are read.
+        ends: What the names of images and of masks have behind the part that they share.
+        known: Problems that were found before.
+    """
+    problems = list(known)
+    found = list_images(root, images, problems, ends[0])
+    partners = list_images(root, masks, problems, ends[1])
     names = pair(root, found, partners, problems)
     return FilePairs(classes, names, [found[n] for n in names], [partners[n] for n in names], reading, problems)

@@ -1,7 +1,6 @@
 """A data set as a list: a CSV file with the columns image and mask, and, if you like, split, sha256, mask_sha256 and others to group by."""
 
 import csv
-import hashlib
 import io
 import os
 import re
@@ -9,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from segkit.config import DataConfig
 from segkit.data.classes import Classes, read_classes
 from segkit.data.labels import labels_of
 from segkit.data.listing import SPLITS
-from segkit.data.source import Array, FilePairs, Reading, Source
+from segkit.data.source import FilePairs, Reading, Source
 from segkit.data.splits import refuse_split_options, split_by_group
+from segkit.data.verified import Verified
 from segkit.errors import SegkitError
 
 FILES, HASHES = ("image", "mask"), ("sha256", "mask_sha256")  # of the files, in the same order
@@ -49,15 +47,18 @@ def open_manifest(root: Path, config: DataConfig, channels: int = 3) -> dict[str
     rows = list(_usable(root, read_manifest(root / config.manifest, problems), problems))
     classes = read_classes(root / "classes.txt")
     reading = Reading(channels, config.bits, labels_of(config, classes))
-    if rows and "split" in rows[0].cells:
+    if named := bool(rows) and "split" in rows[0].cells:
         refuse_split_options(config, f"{config.manifest} has the column split")
         chosen = [row.cells["split"] for row in rows]
     else:
         chosen = split_by_group(_groups(rows, config), config.val_fraction, config.test_fraction)
+    if not rows and not problems:
+        raise SegkitError(f"{root / config.manifest} has no row below its first line; list an image and its mask in each")
     sources: dict[str, Source] = {}
     for split in SPLITS:
         members = [row for row, its in zip(rows, chosen, strict=True) if its == split]
-        if members or (split == "train" and not rows):
+        # a split that may be missing only because its rows cannot be used is there and empty, so that the check tells what is wrong
+        if members or (problems and split != "test" and (named or not rows)):
             first = not sources  # what is wrong is told once
             sources[split] = _source(root, members, classes, reading, problems if first else ())
     return sources
@@ -188,46 +189,3 @@ def _source(root: Path, rows: Sequence[Row], classes: Classes, reading: Reading,
     pairs = FilePairs(classes, [_name(row) for row in rows], images, masks, reading, problems)
     hashes = [[row.cells.get(name, "").lower() for row in rows] for name in HASHES]
     return Verified(pairs, *hashes) if any(map(any, hashes)) else pairs
-
-
-class Verified:
-    """A split in files whose sha256 are known, which are compared at every reading.
-
-    Args:
-        pairs: The files.
-        images: 64 hexadecimal digits for every image, or "": not compared.
-        masks: The same for the masks.
-    """
-
-    def __init__(self, pairs: FilePairs, images: Sequence[str], masks: Sequence[str]) -> None:
-        self.pairs, self.classes, self.problems = pairs, pairs.classes, pairs.problems
-        self._hashes = [np.array([h.encode() for h in hashes], np.bytes_) for hashes in (images, masks)]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def name(self, index: int) -> str:
-        """The image's path below the root, without the suffix."""
-        return self.pairs.name(index)
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Rows and columns of an image, from its header."""
-        return self.pairs.size(index)
-
-    def paths(self, index: int) -> tuple[str, str]:
-        """The image's file and the mask's."""
-        return self.pairs.paths(index)
-
-    def read(self, index: int) -> tuple[Array, Array]:
-        """Image and mask as `FilePairs.read` gives them; a file that is not the one listed is a SegkitError."""
-        for path, hashes in zip(self.paths(index), self._hashes, strict=True):
-            if expected := hashes[index].decode():
-                try:
-                    with open(path, "rb") as file:
-                        found = hashlib.file_digest(file, "sha256").hexdigest()
-                except OSError as error:
-                    raise SegkitError(f"cannot read {path}: {error.strerror}; replace or remove the file") from None
-                if found != expected:
-                    rule = f"its sha256 is {found[:12]}..., the manifest says {expected[:12]}..."
-                    raise SegkitError(f"{path}: {rule}; put the file back that was listed, or list this one")
-        return self.pairs.read(index)

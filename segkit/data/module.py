@@ -200,7 +200,12 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _source(self, split: str) -> Source:
         if split not in self.sources:
-            remedies = {"scenes": f"set --data.scenes_{split}", "folder": f"move some pairs to images/{split} and masks/{split}"}
+            remedies = {
+                "scenes": f"set --data.scenes_{split}",
+                "folder": f"move some pairs to images/{split} and masks/{split}",
+                "manifest": f"write {split} in the column split of some of its lines",
+                "shards": f"write shards from data that has one, with check_data.py --data.root DIR --to_shards {self.config.root}",
+            }
             remedy = remedies.get(self.config.kind, f"use one of {', '.join(self.sources)}")
             raise SegkitError(f"the data has no split {split}, only {', '.join(self.sources)}; {remedy}")
         return self.sources[split]

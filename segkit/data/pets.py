@@ -6,11 +6,11 @@ from pathlib import Path
 from segkit.config import DataConfig
 from segkit.data.classes import Classes
 from segkit.data.download import missing
-from segkit.data.labels import Labels
+from segkit.data.labels import FIXED_REMEDY, Labels
 from segkit.data.source import FilePairs, Reading, Source
 
 CLASSES = Classes(("pet", "background", "border"), ((242, 143, 59), (38, 38, 46), (255, 255, 255)))
-TRIMAP = Labels({1: 0, 2: 1, 3: 2})
+TRIMAP = Labels({1: 0, 2: 1, 3: 2}, remedy=FIXED_REMEDY)
 
 
 def open_pets(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Source]:

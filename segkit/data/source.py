@@ -21,6 +21,9 @@ class Source(Protocol):
     Attributes:
         classes: The classes that the masks are made of.
         problems: What was wrong already when the files were listed, one line each; such images are left out.
+
+    It may also have `blocks`, the numbers of successive images that lie together, as in shards; the order of an epoch then keeps few of
+    them in use at a time (`segkit.data.randomness.permutation`).
     """
 
     classes: Classes

@@ -75,15 +75,17 @@ def test_a_cache_holds_what_was_read_and_nothing_is_read_again(kind, dtype, chan
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_wrong_with_a_file_comes_to_light_as_without_a_cache(kind, make_folder, tmp_path):
-    root = make_folder(train=4)
+    root = make_folder(train=5)
     (root / "images/train/train1.png").write_bytes((root / "images/train/train1.png").read_bytes()[:900])
     (root / "images/train/train2.png").write_bytes(b"")
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(root / "masks/train/train3.png")
+    Image.fromarray(np.zeros((48, 40), np.uint8)).save(root / "masks/train/train4.png")  # of as many pixels as the image
     config = settings(kind, tmp_path, kind="folder", root=str(root))
     source = open_sources(config)["train"]
     held = cached("train", source, config, 3)
     assert np.array_equal(held.read(0)[0], source.read(0)[0])
     assert held.read(3)[1].shape == (3, 3)
+    assert held.read(4)[1].shape == (48, 40)
     for index in (1, 2):
         with pytest.raises(SegkitError) as without:
             source.read(index)

@@ -113,6 +113,18 @@ def test_eight_bits_scale_up_so_that_black_and_white_stay(tmp_path):
     assert np.array_equal(image / 65535, RGB / 255)
 
 
+def test_portable_pixmaps_of_sixteen_bits_are_never_read_as_eight(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6\n20 12\n65535\n" + DEEP[..., :3].astype(">u2").tobytes())
+    (tmp_path / "b.pgm").write_bytes(b"P5\n20 12\n1023\n" + (DEEP[..., 0] % 1024).astype(">u2").tobytes())
+    for name in ("a.ppm", "b.pgm"):
+        with pytest.raises(SegkitError, match=f"{name}: 16 bits per channel"):
+            read_image(tmp_path / name)
+    with pytest.raises(SegkitError, match=r"a.ppm: PPM with colours of 16 bits, .*; store it as PNG or TIFF$"):
+        read_image(tmp_path / "a.ppm", bits=16)
+    scaled = np.round(DEEP[..., :1] % 1024 / 1023 * 65535)  # the file says that 1023 is white
+    assert np.array_equal(read_image(tmp_path / "b.pgm", 1, bits=16), scaled)
+
+
 def test_grey_with_alpha_of_sixteen_bits(tmp_path):
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP[..., :2])
     (tmp_path / "la.png").write_bytes(png(struct.pack(">IIBBBBB", 20, 12, 16, 4, 0, 0, 0), rows))

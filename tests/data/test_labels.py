@@ -126,6 +126,8 @@ def test_what_is_not_in_the_mapping_is_counted(tmp_path):
     with pytest.raises(UnexpectedLabels, match=r"m.png: 1, 3 \(\d+ pixels\) stand for no class; .*--data.mapping") as caught:
         of(mapping={"0": 0, "2": 1}).read(tmp_path / "m.png")
     assert caught.value.counts == {"1": (LABELS == 1).sum(), "3": (LABELS == 3).sum()}
+    sent = pickle.loads(pickle.dumps(caught.value))
+    assert (str(sent), sent.counts) == (str(caught.value), caught.value.counts)
 
 
 def test_many_unexpected_values_are_one_line(tmp_path):

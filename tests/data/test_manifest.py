@@ -7,6 +7,7 @@ from PIL import Image
 
 from segkit.config import DataConfig
 from segkit.data.check import check_sources
+from segkit.data.module import SegmentationDataModule
 from segkit.data.open import open_sources
 from segkit.data.source import FilePairs
 from segkit.errors import SegkitError
@@ -179,8 +180,19 @@ def test_links_that_stay_inside_and_a_root_that_is_a_link(root, tmp_path):
 def test_a_manifest_of_which_no_row_can_be_used_still_tells_why(root):
     write(root, "image,mask,split", *(row(i, "validation") for i in range(3)))
     assert len(problems(root)) == 3
-    with pytest.raises(SegkitError, match="4 problems in the data"):  # train has no image
+    with pytest.raises(SegkitError, match="5 problems in the data"):  # train and val have no image
         check_sources(opened(root))
+    write(root, "image,mask,split")
+    with pytest.raises(SegkitError, match=r"manifest.csv has no row below its first line"):
+        opened(root)
+
+
+@pytest.mark.parametrize("lost", [row(1, "validation"), "gone.png,labels/scan1.png,val"])
+def test_a_split_whose_rows_cannot_be_used_is_not_called_missing(root, lost):
+    write(root, "image,mask,split", row(0, "train"), lost)
+    data = SegmentationDataModule(DataConfig(kind="manifest", root=str(root)))
+    with pytest.raises(SegkitError, match=r"2 problems in the data \(train 1, val 0 images\)"):
+        data.prepare()
 
 
 def digest(path):

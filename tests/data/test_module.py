@@ -104,6 +104,9 @@ def test_what_a_run_cannot_start_with_is_one_line(make_folder):
         module(scenes_val=0).prepare()
     with pytest.raises(SegkitError, match="images/val"):
         module(kind="folder", root=str(make_folder(val=0))).prepare()
+    (make_folder() / "manifest.csv").write_text("image,mask,split\nimages/train/train0.png,masks/train/train0.png,train\n")
+    with pytest.raises(SegkitError, match="no split val, only train; write val in the column split"):
+        module(kind="manifest", root=str(make_folder())).prepare()
     with pytest.raises(SegkitError, match=r"--data\.batch_size 0"):
         module(batch_size=0)
     with pytest.raises(SegkitError, match="no split val"):
@@ -181,6 +184,15 @@ def test_a_cache_is_announced_and_only_for_training(make_folder, monkeypatch):
     monkeypatch.setattr("segkit.data.cache.available_memory", lambda: 1000)
     with pytest.raises(SegkitError, match="the decoded train and val images take 0 MiB"):
         module(**options).prepare()
+
+
+def test_rare_crops_are_decided_by_seed_epoch_and_image_alone(make_folder):
+    options = {"kind": "folder", "root": str(make_folder(train=6, size=(90, 70))), "rotate": 20.0}
+    rare = digests(module(rare_crops=0.5, **options).train_dataloader())
+    assert digests(module(rare_crops=0.5, workers=2, **options).train_dataloader()) == rare
+    assert digests(module(rare_crops=0.5, check=False, **options).train_dataloader()) == rare
+    assert digests(module(rare_crops=0.5, done=2, **options).train_dataloader()) == rare[2:]
+    assert not set(digests(module(**options).train_dataloader())) & set(rare)
 
 
 def test_rare_crops_count_once_on_the_first_rank(make_folder):

@@ -211,6 +211,9 @@ def test_training_from_shards_sees_every_image_once_an_epoch_and_resumes_anywher
     order = [index for batch in module(folder, steps=14).train_dataloader() for index in batch["index"].tolist()]
     for epoch in range(3):
         assert sorted(order[14 * epoch : 14 * epoch + 14]) == list(range(14))
+    blocks = opened(folder)["train"].blocks
+    assert len(blocks) > 4
+    assert order == [index for epoch in range(3) for index in permutation(14, 5, epoch, blocks)]
     whole = digests(module(folder).train_dataloader())
     assert len(set(whole)) == 9
     assert digests(module(folder, workers=2).train_dataloader()) == whole

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from segkit.config import DataConfig
+from segkit.data.check import check_sources
 from segkit.data.open import open_sources
 from segkit.errors import SegkitError
 
@@ -48,6 +49,13 @@ def test_folder_pairs_by_name_and_reports_the_rest(make_folder):
     assert (labels == 1).all()
     assert train.size(0) == (10, 14)
     assert np.array_equal(pickle.loads(pickle.dumps(train)).read(0)[0], pixels)
+
+
+def test_an_image_beside_the_splits_is_told_of(make_folder):
+    root = make_folder()
+    image(root / "images/beside.jpg")
+    (root / "images/notes.txt").write_text("not an image")
+    assert [source.problems for source in folder(root).values()] == [("image outside train, val, test: images/beside.jpg",), ()]
 
 
 def test_folder_with_a_test_split_only_opens(make_folder):
@@ -143,6 +151,12 @@ def test_what_is_wrong_with_a_folder_without_splits_is_told_once(flat):
     image(flat / "images/lonely.jpg")
     problems = [source.problems for source in folder(flat).values()]
     assert problems == [("image without mask: images/lonely.jpg",), ()]
+    for file in (flat / "masks").iterdir():
+        file.unlink()
+    empty = folder(flat)
+    assert {split: len(source) for split, source in empty.items()} == {"train": 0, "val": 0}
+    with pytest.raises(SegkitError, match="53 problems in the data"):  # and neither split has an image
+        check_sources(empty)
 
 
 @pytest.mark.parametrize(("name", "right"), [("validation", "val"), ("Train", "train"), ("testing", "test")])

@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 
 from segkit.config import DataConfig
+from segkit.data.open import open_sources
 from segkit.data.splits import groups_of_names, refuse_split_options, split_by_group
 from segkit.errors import SegkitError
 
@@ -101,3 +102,22 @@ def test_what_makes_splits_is_refused_where_there_are_some(option):
     refuse_split_options(DataConfig(), "here")
     with pytest.raises(SegkitError, match=rf"--data.{next(iter(option))} .*: the data has splits, and .* leave it out"):
         refuse_split_options(DataConfig(**option), "the data has splits")
+
+
+def test_nuclei_without_their_splits(shared, tmp_path):
+    nuclei = shared / "data/nuclei"
+    (tmp_path / "classes.txt").write_bytes((nuclei / "classes.txt").read_bytes())
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for file in (nuclei / kind).glob("*/*"):
+            (tmp_path / kind / file.name).symlink_to(file)
+    sources = open_sources(DataConfig(root=str(tmp_path)))
+    found = {source.name(i): split for split, source in sources.items() for i in range(len(source))}
+    assert found == {file.stem: "val" if place(file.stem) < 0.2 else "train" for file in (nuclei / "images").glob("*/*")}
+    assert len(found) == 664
+    image, mask = sources["val"].read(0)
+    assert image.shape == (*mask.shape, 3)
+    by_digit = open_sources(DataConfig(root=str(tmp_path), group="."))  # the names are hexadecimal
+    digits = [{source.name(i)[0] for i in range(len(source))} for source in by_digit.values()]
+    assert not digits[0] & digits[1]
+    assert len(digits[0] | digits[1]) == 16

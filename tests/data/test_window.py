@@ -73,14 +73,16 @@ def test_a_turned_window_is_an_even_choice_among_those_that_hold_the_pixel():
     mask = np.full((120, 120), 255, np.uint8)
     mask[60, 60] = 1
     config = replace(RARE, crop=16, rotate=180.0)
-    offsets = []
+    offsets, angles = [], []
     for seed in range(4000):
         top, left, side, degrees = draw_window(mask, config, RarePixels(np.array([1, 1])), numbers(seed))
         right, down = 60 - left - (side - 1) / 2, 60 - top - (side - 1) / 2
         turn = np.exp(-1j * np.radians(degrees)) * complex(right, down)
         offsets.append([turn.real, turn.imag])
+        angles.append(degrees)
     offsets = np.array(offsets)
     assert np.abs(offsets).max() <= 7.5 + 1e-9
+    assert chisquare(np.histogram(angles, 8, (-180, 180))[0]).pvalue > 0.01  # so that no angle was halved
     # far from the border, the pixel is anywhere in the crop: half of the time in its middle, of half the area
     middle = (np.abs(offsets) <= 7.5 * 0.5**0.5).all(1).mean()
     assert middle == pytest.approx(0.5, abs=0.035)  # 4 standard deviations and half a grid step
