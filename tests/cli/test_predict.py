@@ -245,7 +245,8 @@ def test_the_command_needs_neither_torch_nor_jsonargparse_to_be_understood():
     code = "import sys; sys.argv = ['predict.py']\nfrom segkit.cli.predict import main\n"
     code += "try: main(['--help'])\nexcept SystemExit as left: assert left.code == 0\n"
     code += "import segkit.inference.arrays, segkit.inference.results, segkit.inference.claims\n"
-    code += "heavy = {'torch', 'jsonargparse', 'rich', 'yaml', 'cv2', 'pytorch_lightning', 'tifffile'} & {m.split('.')[0] for m in sys.modules}\n"
+    code += "heavy = {'torch', 'jsonargparse', 'rich', 'yaml', 'cv2', 'pytorch_lightning', 'tifffile'}\n"
+    code += "heavy &= {name.split('.')[0] for name in sys.modules}\n"
     code += "assert not heavy, heavy"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
