@@ -17,6 +17,7 @@ import segkit
 from segkit.checkpoint import save_checkpoint
 from segkit.cli import predict as command
 from segkit.errors import RunFailed, RunStopped, SegkitError
+from segkit.inference.bands import Band
 from segkit.inference.tiff import nodata
 from segkit.task import SegmentationTask
 
@@ -222,20 +223,18 @@ def test_an_exported_network_takes_the_options_that_it_can_follow(images, monkey
             command.main(["model.onnx", "in", *words])
 
     class OnnxModel:
-        def __init__(self, path):
-            assert path.read_bytes() == b"stand-in"
-            self.class_names, self.colors, self.white, self.in_channels = ["a", "b"], COLORS[:2], 255, 3
+        def __init__(self, path, *, tile, overlap, tta):
+            assert (path.read_bytes(), tile, overlap, tta) == (b"stand-in", 32, 0.25, ["hflip"])
+            self.colors, self.white, self.in_channels = COLORS[:2], 255, 3
 
-        def probabilities(self, image):
-            share = image[..., 0].astype(np.float32) / 255
-            return np.stack([1 - share, share])
+        def bands(self, picture, probabilities=False):
+            for top in range(0, picture.size[0], 10):
+                yield Band(top, (picture.read(top, min(top + 10, picture.size[0]))[..., 0] > 127).astype(np.uint8))
 
     stand_in = type(sys)("segkit.onnx_model")
     stand_in.OnnxModel = OnnxModel
     monkeypatch.setitem(sys.modules, "segkit.onnx_model", stand_in)
-    monkeypatch.delitem(sys.modules, "segkit.inference.exported", raising=False)
     command.main(["model.onnx", "in", "--out", "out", "--tile", "32", "--tta", "hflip"])
-    monkeypatch.delitem(sys.modules, "segkit.inference.exported", raising=False)
     red = np.asarray(Image.open("in/a.png"))[..., 0]
     np.testing.assert_array_equal(np.asarray(Image.open("out/a.png")), red > 127)
     assert files() == ["a.png", "c.tif", "d.npy", "predictions.json", "sub/b.png"]
@@ -273,15 +272,19 @@ def test_a_killed_process_is_replaced_by_the_next_and_a_stopped_one_says_so(run,
     for i in range(6):
         Image.fromarray(RNG.integers(0, 256, (1500, 1500, 3), np.uint8)).save(tmp_path / f"in/{i}.png", compress_level=1)
     words = [sys.executable, str(ROOT / "scripts/predict.py"), str(run), "in", "--out", "out", "--device", "cpu", "--tta", "hflip"]
+
+    def claims():
+        return list(tmp_path.glob("out/.claims/*.claim"))
+
     for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)):
         process = subprocess.Popen(words, cwd=tmp_path)
         end = time.monotonic() + 60
-        while not list(tmp_path.glob("out/.claims/*.claim")) and time.monotonic() < end:
+        while not any(f'"pid": {process.pid},' in path.read_text() for path in claims()) and time.monotonic() < end:
             time.sleep(0.01)
         process.send_signal(number)
         assert process.wait() == code
-        assert bool(list(tmp_path.glob("out/.claims/*.claim"))) == (number == signal.SIGKILL)
+        assert bool(claims()) == (number == signal.SIGKILL)
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "predicted" in done.stdout
-    assert len(list(tmp_path.glob("out/*.png"))) == 6
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"predictions.json", *(f"{i}.png" for i in range(6))}
     assert not (tmp_path / "out/.claims").exists()
