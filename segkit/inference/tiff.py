@@ -93,10 +93,12 @@ class TiffRows:
         if page.is_memmappable:  # plain pixels in one piece; read, not mapped, so that what was read does not stay in memory
             stored = np.dtype(page.parent.byteorder + self.dtype.char)
             for plane in range(planes):
-                first = (plane * self.size[0] + start) * width * per_plane
-                handle.seek(page.dataoffsets[0] + first * stored.itemsize)
-                values = np.frombuffer(handle.read(out.shape[0] * width * per_plane * stored.itemsize), stored)
-                out[..., plane * per_plane : (plane + 1) * per_plane] = values.reshape(out.shape[0], width, per_plane)
+                for top in range(start, stop, 64):  # few at a time: what is read is copied
+                    count = min(64, stop - top)
+                    handle.seek(page.dataoffsets[0] + (plane * self.size[0] + top) * width * per_plane * stored.itemsize)
+                    values = np.frombuffer(handle.read(count * width * per_plane * stored.itemsize), stored)
+                    part = out[top - start : top - start + count, :, plane * per_plane : (plane + 1) * per_plane]
+                    part[...] = values.reshape(count, width, per_plane)
             return
         length, across = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, self.size[0]), width)
         down, along = -(-self.size[0] // length), -(-width // across)

@@ -103,6 +103,7 @@ def _weighed_tiles(
                     torch.mul(scores[0], weights, out=weighed)
                     scores = scores[1:]
                     yield weighed
+        del band  # before the next one is read
 
 
 def _layout(scores: Tensor) -> torch.memory_format:

@@ -35,7 +35,7 @@ def watch():
         time.sleep(0.02)
 threading.Thread(target=watch, daemon=True).start()
 with open_picture(sys.argv[1], 3, 255) as picture:
-    read = lambda a, b: torch.from_numpy(picture.read(a, b).transpose(2, 0, 1).copy())[None]
+    read = lambda a, b: torch.from_numpy(picture.read(a, b)).permute(2, 0, 1)[None]
     blocks = score_blocks(network, read, picture.size, tile=1024, overlap=0.25, batch_size=1)
     done = ((top, left, labels(scores)[0].numpy(), None) for top, left, scores in blocks)
     write_mask(sys.argv[2], (band.labels for band in gather(done, picture.size[1])), picture.size, [(k, k, k) for k in range(6)])
