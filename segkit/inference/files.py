@@ -55,7 +55,7 @@ def open_picture(image: str | Path | np.ndarray, channels: int, white: int) -> I
         finally:
             rows.close()
     else:
-        pixels = read_image(image, channels, **({} if white == 255 else {"bits": 16}))
+        pixels = read_image(image, channels, 8 if white == 255 else 16)
         yield Picture(pixels.shape[:2], lambda start, stop: pixels[start:stop])
 
 

@@ -100,19 +100,23 @@ def blend(
     Yields:
         First row and first column of a block, and the block [..., h, w]; from left to right, then from top to bottom, without gaps.
     """
-    below: list[Any] = [None] * len(columns)  # what the tiles above left, by column
-    for row, following_row in zip(rows, [*rows[1:], None], strict=True):
-        beside: Any = None  # what the tiles to the left left
-        for c, (column, following) in enumerate(zip(columns, [*columns[1:], None], strict=True)):
+    starts = [*(row.start for row in rows[1:]), rows[-1].stop]
+    deepest = max(row.stop - start for row, start in zip(rows, starts, strict=True))
+    edges = [*(column.start for column in columns[1:]), columns[-1].stop]
+    below: list[Any] = []  # what the tiles above left, by column
+    depth = 0  # and how many rows of that
+    for row, start in zip(rows, starts, strict=True):
+        height, beside = start - row.start, None
+        for c, (column, edge) in enumerate(zip(columns, edges, strict=True)):
             tile = next(tiles)
             assert tile.shape[-2:] == (len(row), len(column)), (tile.shape, row, column)
+            if not below:  # all at once: made one by one between the tiles, they would leave holes too small for tiles in memory
+                below = [copy(tile[..., :deepest, : e - o.start]) for o, e in zip(columns, edges, strict=True)]
             if beside is not None:
                 tile[..., : beside.shape[-1]] += beside
-            width = following.start - column.start if following else len(column)
-            beside = tile[..., width:]
-            done = tile[..., :width]
-            if below[c] is not None:
-                done[..., : below[c].shape[-2], :] += below[c]
-            height = following_row.start - row.start if following_row else len(row)
-            below[c] = copy(done[..., height:, :])
+            beside = copy(tile[..., edge - column.start :])
+            done = tile[..., : edge - column.start]
+            done[..., :depth, :] += below[c][..., :depth, :]
+            below[c][..., : len(row) - height, :] = done[..., height:, :]
             yield row.start, column.start, done[..., :height, :]
+        depth = len(row) - height

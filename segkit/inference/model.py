@@ -111,7 +111,7 @@ class Model:
 
     def _blocks(self, picture: Picture) -> Iterator[tuple[int, int, Tensor]]:
         def read(start: int, stop: int) -> Tensor:
-            return torch.from_numpy(picture.read(start, stop).transpose(2, 0, 1).copy())[None]
+            return torch.from_numpy(np.require(picture.read(start, stop), requirements=["C", "W"])).permute(2, 0, 1)[None]
 
         return score_blocks(self._scores, read, picture.size, tile=self.tile, overlap=self.overlap, batch_size=self.batch_size)
 
