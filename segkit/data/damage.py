@@ -6,7 +6,9 @@ from pathlib import Path
 from PIL import Image
 
 from segkit.data import tiff
-from segkit.data.files import IMAGE_FORMATS, LOSSLESS_FORMATS, MAX_PIXELS, read_header
+from segkit.data.files import read_header
+from segkit.data.masks import LOSSLESS_FORMATS
+from segkit.data.opening import IMAGE_FORMATS, MAX_PIXELS
 from segkit.errors import SegkitError
 
 BOMB = 100  # pixels per byte: the plainest real pictures, white pages as PNG, have about as many

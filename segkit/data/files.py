@@ -1,4 +1,4 @@
-"""Image and mask files to arrays. Shape legend: `H W` rows and columns, `C` channels.
+"""Image files to arrays. Shape legend: `H W` rows and columns, `C` channels.
 
 Pillow decodes all that has 8 bits: at most a fifth slower than OpenCV and bit-identical to it, it tells palette, grey and 16-bit files
 apart, and a damaged file is an exception. OpenCV takes over for PNG with colours of 16 bits, tifffile for TIFF of 16 bits or many bands;
@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ImageFile, ImageOps
 
 from segkit.data import tiff
+from segkit.data.opening import check_sums, damaged, has_16_bits, hold_size, open_checked, read_bytes
 from segkit.errors import SegkitError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8 | np.uint16]]
-MAX_PIXELS = 2**26  # 67 megapixels: above any camera in common use, below the size at which Pillow warns
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-LOSSLESS_FORMATS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm")
 BANDS = {"1": 1, "L": 1, "I;16": 1, "LA": 2, "RGB": 3, "P": 3, "YCbCr": 3, "RGBA": 4, "CMYK": 4}  # of Pillow's modes; a palette has colours
-_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _TYPE = 274, 258, 262, 277, 338, 339  # tags of EXIF and TIFF
+_ORIENTATION, _BITS, _SAMPLES, _EXTRA, _TYPE = 274, 258, 277, 338, 339  # tags of EXIF and TIFF
 _ALPHA = (1, 2)  # what _EXTRA says of an alpha channel
 _UNSIGNED = 1  # what _TYPE says of whole numbers without a sign
 
@@ -57,7 +55,7 @@ def read_header(path: str | Path) -> Header:
         with Path(path).open("rb") as file:
             return _look(path, file)[0]
     except OSError as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes | None = None) -> Pixels:
@@ -78,12 +76,12 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes |
         SegkitError: The file cannot be read, or is too large, or has other channels or more bits.
     """
     assert bits in (8, 16)
-    data = _read(path) if data is None else data
+    data = read_bytes(path) if data is None else data
     header, picture = _look(path, io.BytesIO(data))
     _refuse_others(path, header, channels, bits)
     try:
         if header.format == "PNG":
-            _check_sums(data)
+            check_sums(data)
         if isinstance(picture, tiff.Stack):
             pixels = _converted(_turned(picture.read(), header.orientation), picture.model, channels)
         elif header.bits == 16:
@@ -95,7 +93,7 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes |
     except SegkitError:
         raise
     except Exception as error:  # what a decoder raises for damaged bytes has no common type
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     return pixels * np.uint16(257) if pixels.dtype == np.uint8 and bits == 16 else pixels
 
@@ -105,7 +103,7 @@ def _look(path: str | Path, file: BinaryIO) -> tuple[Header, ImageFile.ImageFile
     start = file.read(4)
     file.seek(0)
     try:
-        image = _open(path, file)
+        image = open_checked(path, file)
     except SegkitError:
         if start not in tiff.STARTS:
             raise
@@ -116,17 +114,17 @@ def _look(path: str | Path, file: BinaryIO) -> tuple[Header, ImageFile.ImageFile
             asked = image.format != "PNG" or "exif" in image.info
             orientation = _known(image.getexif().get(_ORIENTATION)) if asked else 1
             size = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
-            bits = 16 if _has_16_bits(image) else 8
+            bits = 16 if has_16_bits(image) else 8
             mode = "LA" if "LA;16" in str(image.tile) else "I;16" if image.mode == "I" else image.mode
             return Header(size, image.format or "", mode, orientation, BANDS.get(mode, 0), bits), image
         plain = _is_plain(image)
     except Exception as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     if not plain or _has_pages(image):
         header, stack = _look_deeper(path, file)
         if not plain or len(stack.pages) > 1 or not stack.first:
             return header, stack
-        image = _open(path, file)  # anew, at its first page: the rest is overviews
+        image = open_checked(path, file)  # anew, at its first page: the rest is overviews
     orientation = _known(image.tag_v2.get(_ORIENTATION))  # type: ignore[attr-defined]
     return Header((image.height, image.width), "TIFF", image.mode, orientation, BANDS[image.mode], 8), image  # Pillow turns a TIFF itself
 
@@ -138,8 +136,8 @@ def _look_deeper(path: str | Path, file: BinaryIO) -> tuple[Header, tiff.Stack]:
         size = stack.stored
         orientation, bits = _known(stack.orientation), int(re.sub(r"\D", "", stack.type))
     except Exception as error:
-        raise _damaged(path, error) from None
-    _hold_size(path, *size)
+        raise damaged(path, error) from None
+    hold_size(path, *size)
     model = stack.model if stack.type in ("uint8", "uint16") else None
     mode = "I;16" if (model, bits) == ("L", 16) else model or stack.type
     header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode, orientation, stack.bands, max(bits, 8))
@@ -163,11 +161,6 @@ def _has_pages(image: Any) -> bool:
         return bool(image.n_frames > 1)
     except Exception:  # a page that Pillow has no mode for
         return True
-
-
-def _has_16_bits(image: ImageFile.ImageFile) -> bool:
-    most = max((tile.args[1] for tile in image.tile if tile.codec_name == "ppm" and isinstance(tile.args, tuple)), default=0)
-    return most > 255 or image.mode[0] == "I" or ";16" in str(image.tile)
 
 
 def _refuse_others(path: str | Path, header: Header, channels: int, bits: int) -> None:
@@ -219,120 +212,3 @@ def _converted(pixels: Pixels, model: str | None, channels: int) -> Pixels:
         red, green, blue = (pixels[..., band].astype(np.uint32) for band in range(3))
         return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(pixels.dtype)[..., None]
     return np.ascontiguousarray(pixels[..., :3])
-
-
-def read_values(path: str | Path, data: bytes | None = None) -> Any:
-    """Read the raw values of a mask: palette indices, grey levels, or, where a pixel has one bit, False and True.
-
-    Args:
-        path: A lossless file (PNG, TIFF, BMP, GIF, PGM) with one channel: Pillow's modes L, P, I;16 and 1. Turned by its EXIF tag.
-        data: What the file holds, where it is no file of its own; `path` is then only what errors call it.
-
-    Returns:
-        uint8, uint16 or bool [H, W].
-
-    Raises:
-        SegkitError: The file cannot be read, or holds colours, lossy pixels or several frames.
-    """
-    image = _open_mask(path, data)
-    deep = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
-    if image.mode not in ("L", "P", "1") and not deep:
-        raise SegkitError(
-            f"{path}: mode {image.mode} is no label image; a mask has one channel that holds the class ids, {_remedy(image.mode)}"
-        )
-    stored = str(image.tile)
-    inverted = image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-        values = np.array(image)
-    except Exception as error:
-        raise _damaged(path, error) from None
-    if inverted:  # Pillow shows what the file calls white as 255; the label is what it stores
-        values = 255 - values
-    for grey, step in (("L;2", 85), ("L;4", 17)):  # Pillow stretches 2 and 4 bits of grey over 0..255
-        if grey in stored:
-            values //= step
-    return values.astype(np.uint16, copy=False) if deep else values
-
-
-def read_colors(path: str | Path) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """Read a mask of colours, uint32 [H, W]: 65536 red + 256 green + blue. A palette is applied; transparency is for no pixel.
-
-    Args:
-        path: A lossless file (PNG, TIFF, BMP, GIF, PPM) of colours, a palette or grey, 8 bits a channel.
-
-    Raises:
-        SegkitError: The file cannot be read, or holds lossy pixels, several frames, transparent pixels, or no colours of 8 bits.
-    """
-    image = _open_mask(path)
-    if image.mode not in ("RGB", "RGBA", "P", "L", "LA", "1") or _has_16_bits(image):
-        bits = " of 16 bits" if _has_16_bits(image) else ""
-        raise SegkitError(f"{path}: mode {image.mode}{bits} is no picture of colours; a mask of colours is RGB, 8 bits a channel")
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.asarray(image.convert("RGBA"))
-    except Exception as error:
-        raise _damaged(path, error) from None
-    if image.has_transparency_data and (clear := int((pixels[..., 3] < 255).sum())):
-        raise SegkitError(
-            f"{path}: {clear} pixels are transparent, so that no colour says their class; fill them with a colour of their own"
-        )
-    return np.asarray(pixels.view(">u4")[..., 0] >> 8, np.uint32)
-
-
-def _open_mask(path: str | Path, data: bytes | None = None) -> ImageFile.ImageFile:
-    data = _read(path) if data is None else data
-    image = _open(path, io.BytesIO(data))
-    if image.format not in LOSSLESS_FORMATS or "jpeg" in str(image.info.get("compression")):
-        raise SegkitError(f"{path}: {image.format} compression changes labels; store masks as PNG")
-    if getattr(image, "n_frames", 1) > 1:
-        raise SegkitError(f"{path}: {getattr(image, 'n_frames', 0)} frames; a mask has one")
-    if any(tile.codec_name == "ppm" for tile in image.tile):
-        raise SegkitError(f"{path}: its levels would be stretched, since the largest is neither 255 nor 65535; store masks as PNG")
-    if image.format == "PNG":
-        try:
-            _check_sums(data)
-        except Exception as error:
-            raise _damaged(path, error) from None
-    return image
-
-
-def _remedy(mode: str) -> str:
-    colors = "not colours: give the colours in classes.txt and say --data.masks colors"
-    return colors if mode in ("RGB", "RGBA", "CMYK") else "8 bits of grey or a palette"
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise _damaged(path, error) from None
-
-
-def _check_sums(png: bytes) -> None:
-    """Decoding skips the checksums, and a flipped bit becomes a wrong label."""
-    Image.open(io.BytesIO(png), formats=["PNG"]).verify()
-
-
-def _open(path: str | Path, source: BinaryIO) -> ImageFile.ImageFile:
-    try:
-        image = Image.open(source, formats=IMAGE_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise SegkitError(f"{path}: {error}; images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles") from None
-    except Exception as error:  # what a decoder raises for damaged bytes has no common type
-        raise _damaged(path, error) from None
-    _hold_size(path, image.height, image.width)
-    return image
-
-
-def _hold_size(path: str | Path, height: int, width: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise SegkitError(f"{path}: {width} x {height} pixels, but images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles")
-
-
-def _damaged(path: str | Path, error: Exception) -> SegkitError:
-    known: dict[type[Exception], str] = {UnidentifiedImageError: "not an image", FileNotFoundError: "no such file"}
-    reason = known.get(type(error)) or str(error).strip().partition("\n")[0] or type(error).__name__
-    library = re.search("tifffile$|'(imagecodecs)'", reason)  # what is missing is not in the file
-    remedy = f"pip install {library[1] or library[0]}" if library else "replace or remove the file"
-    return SegkitError(f"cannot read {path}: {reason}; {remedy}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from segkit.config import IGNORE_INDEX, DataConfig
 from segkit.data.classes import Classes
-from segkit.data.files import read_colors, read_values
+from segkit.data.masks import read_colors, read_values
 from segkit.errors import SegkitError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]

@@ -18,7 +18,8 @@ import numpy as np
 from segkit.config import DataConfig
 from segkit.data.archive import Full, read_pairs, write_archive
 from segkit.data.classes import Classes
-from segkit.data.files import Pixels, read_image, read_values
+from segkit.data.files import Pixels, read_image
+from segkit.data.masks import read_values
 from segkit.data.source import Array, Source
 from segkit.errors import SegkitError
 

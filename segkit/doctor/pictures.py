@@ -9,7 +9,8 @@ from PIL import Image
 
 from segkit.config import IGNORE_INDEX
 from segkit.data.classes import Classes
-from segkit.data.files import BANDS, read_header, read_image, read_values
+from segkit.data.files import BANDS, read_header, read_image
+from segkit.data.masks import read_values
 from segkit.data.source import Array, Source
 from segkit.errors import SegkitError
 from segkit.panels import viewable

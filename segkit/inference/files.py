@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from segkit.data.files import MAX_PIXELS, read_image
+from segkit.data.files import read_image
+from segkit.data.opening import MAX_PIXELS
 from segkit.errors import SegkitError
 
 TIFF = (".tif", ".tiff")
