@@ -139,6 +139,26 @@ def build_encoder(
     return PretrainedEncoder(network, in_channels, depth)
 
 
+def fix_padding(network: nn.Module) -> None:
+    """Gives timm's convolutions that pad by the size of their input (`same`) the padding that it comes to in a decoder's encoder, in place.
+
+    There, strides divide the sizes that they meet, and the padding is a constant. As a function of the size it would keep an exported
+    network from taking images of any size.
+    """
+    from timm.layers.conv2d_same import Conv2dSame
+
+    for parent in list(network.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is Conv2dSame:
+                height, width = (
+                    max((k - 1) * d + 1 - s, 0) for k, d, s in zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
+                )
+                border = nn.ZeroPad2d((width // 2, width - width // 2, height // 2, height - height // 2))
+                conv = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, 0, layer.dilation, layer.groups)  # type: ignore[arg-type]
+                conv.weight, conv.bias = layer.weight, layer.bias
+                setattr(parent, name, nn.Sequential(border, conv))
+
+
 def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Module:
     import segmentation_models_pytorch as smp
 
