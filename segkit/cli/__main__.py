@@ -3,9 +3,9 @@
 import sys
 from importlib import import_module
 
-from segkit.cli.parsing import run
+from segkit.cli.running import run
 
-COMMANDS = ("train", "eval", "ablate", "visualize")
+COMMANDS = ("check_data", "train", "eval", "predict", "export", "ablate", "visualize")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -6,41 +6,19 @@ Imports neither torch nor Lightning, so that `--help` and every typing error ans
 import difflib
 import itertools
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin
 
 from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]
 
-from segkit.errors import RunFailed, RunStopped, SegkitError
+from segkit.cli.options import choices, options, takes_several
+from segkit.cli.running import run
+
+__all__ = ["FILES", "Parser", "choices", "given", "options", "run", "takes_several"]
 
 FILES = ("--config", "--resume")  # what gives many options at once is read first, so that single flags have the last word
-
-
-def options(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option of a configuration class with its type: `("data.crop", int)`, ..."""
-    hints = get_type_hints(config)
-    for field in fields(config):
-        kind = hints[field.name]
-        if is_dataclass(kind):
-            yield from options(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
-        else:
-            yield prefix + field.name, kind
-
-
-def choices(kind: Any) -> tuple[str, ...]:
-    """The names that a type admits: those of every `Literal` in it."""
-    if get_origin(kind) is Literal:
-        return tuple(map(str, get_args(kind)))
-    return tuple(dict.fromkeys(name for part in get_args(kind) for name in choices(part)))
-
-
-def takes_several(kind: Any) -> bool:
-    """Whether a type admits a list."""
-    return get_origin(kind) in (list, tuple) or any(takes_several(part) for part in get_args(kind))
 
 
 def given(words: Sequence[str], name: str) -> str | None:
@@ -134,25 +112,3 @@ class Parser(ArgumentParser):
     @staticmethod
     def _type_name(kind: Any) -> str:
         return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "").replace(" | None", "")
-
-
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
-    try:
-        main(sys.argv[1:])
-    except SegkitError as error:
-        sys.exit(_complain(error, 2))
-    except RunFailed as error:
-        sys.exit(_complain(error, 1))
-    except RunStopped as stopped:
-        sys.exit(_complain(stopped, 128 + stopped.signal_number))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
-        sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
-
-
-def _complain(error: Exception, code: int) -> int:
-    if str(error):  # of several processes that are stopped, one says so
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
-    return code

@@ -1,0 +1,30 @@
+"""How every command ends: what goes wrong becomes one line and an exit code. Standard library only."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from segkit.errors import RunFailed, RunStopped, SegkitError
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
+    try:
+        main(sys.argv[1:])
+    except SegkitError as error:
+        sys.exit(_complain(error, 2))
+    except RunFailed as error:
+        sys.exit(_complain(error, 1))
+    except RunStopped as stopped:
+        sys.exit(_complain(stopped, 128 + stopped.signal_number))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
+        sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
+
+
+def _complain(error: Exception, code: int) -> int:
+    if str(error):  # of several processes that are stopped, one says so
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
+    return code

@@ -1,0 +1,114 @@
+"""From what a command line names to the images to predict and the names of their results. Standard library only."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from segkit.errors import SegkitError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".npy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image.
+
+    Args:
+        image: Its file.
+        name: Name of its results below the folder of results, without a suffix; sub-folders of a folder of images are kept.
+    """
+
+    image: Path
+    name: PurePath
+
+
+def find_jobs(words: Sequence[str], out: Path, images_from: str | None = None) -> list[Job]:
+    """The images that files, folders (searched all the way down), globs and lists of these mean, each once, in order.
+
+    Results of an earlier call that lie below a folder of images are not images.
+
+    Args:
+        words: Files, folders, globs.
+        out: The folder of results.
+        images_from: Text file with one more of these per line; empty lines and lines that start with # are skipped.
+
+    Raises:
+        SegkitError: One of them means no image, two images would have the same result, or a result would replace an image.
+    """
+    for word in words:
+        if not Path(word).expanduser().exists() and not glob.has_magic(word):
+            raise SegkitError(f"{word}: no such file or folder; name images, folders or globs such as 'photos/*.jpg'")
+    if images_from is not None:
+        words = [*words, *_lines(images_from)]
+    if not words:
+        raise SegkitError("no images; name files, folders or globs behind the model, or a list of them with --images_from FILE")
+    jobs: dict[Path, Job] = {}
+    inside = out.resolve()
+    for word in words:
+        for job in _expand(word):
+            image = job.image.resolve()
+            if not image.is_relative_to(inside) or Path(word).is_file():
+                jobs.setdefault(image, job)
+    if not jobs:
+        raise SegkitError(f"{words[0]}: no images in it; they end in {', '.join(SUFFIXES)}")
+    _check(jobs, out)
+    return list(jobs.values())
+
+
+def results(job: Job) -> str:
+    """Name of the mask: TIFF of a TIFF, .npy of a .npy, else PNG."""
+    suffix = job.image.suffix.lower()
+    return f"{job.name}{'.tif' if suffix in ('.tif', '.tiff') else '.npy' if suffix == '.npy' else '.png'}"
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SegkitError(f"--images_from {path}: cannot be read ({error}); give a text file with one image per line") from None
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _expand(word: str) -> list[Job]:
+    path = Path(word).expanduser()
+    if path.is_dir():
+        jobs = _below(path, (Path(folder) / name for folder, _, names in os.walk(path) for name in names))
+        if not jobs:
+            raise SegkitError(f"{word}: no images in this folder; they end in {', '.join(SUFFIXES)}")
+        return jobs
+    if path.is_file() or not glob.has_magic(word):  # one of a list that is missing is reported as unreadable
+        return [Job(path, PurePath(path.stem))]
+    fixed = Path(*[part for part in _until_magic(path)])
+    jobs = _below(fixed, map(Path, glob.glob(str(path), recursive=True)))
+    if not jobs:
+        raise SegkitError(f"{word}: no image matches; images end in {', '.join(SUFFIXES)}")
+    return jobs
+
+
+def _until_magic(path: Path) -> list[str]:
+    parts: list[str] = []
+    for part in path.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return parts
+
+
+def _below(root: Path, files: Iterable[Path]) -> list[Job]:
+    images = sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file())
+    return [Job(image, PurePath(image.relative_to(root)).with_suffix("")) for image in images]
+
+
+def _check(jobs: dict[Path, Job], out: Path) -> None:
+    seen: dict[str, Job] = {}
+    for job in jobs.values():
+        other = seen.setdefault(str(job.name), job)
+        if other.image != job.image:
+            raise SegkitError(
+                f"{other.image} and {job.image} would both become {out / results(job)}; give each an --out of its own, "
+                "or name the folder above them, whose sub-folders are kept"
+            )
+        if (out / results(job)).resolve() in jobs:
+            raise SegkitError(f"--out {out}: {out / results(job)} is an image to predict and would be replaced; choose another folder")
