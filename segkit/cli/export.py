@@ -74,10 +74,10 @@ def time_both(task: Any, path: Path, normalize: bool) -> tuple[float, float]:
     import torch
 
     from segkit.costs import latency
-    from segkit.export.parity import runner, test_images
+    from segkit.export.parity import random_images, runner
 
     threads = torch.get_num_threads()
-    image = next(iter(test_images(task, [SIZE])))
+    image = next(iter(random_images(task, [SIZE])))
     run = runner(path, task, normalize, threads=1)
     try:
         torch.set_num_threads(1)

@@ -29,7 +29,9 @@ def fold_batch_norms(graph: GraphModule) -> int:
     folded = 0
     for norm in graph.graph.find_nodes(op="call_function", target=NORM):
         conv, *statistics, training, _, eps = norm.args[:8]
-        if conv.target not in (CONV, TRANSPOSED) or len(conv.users) > 1 or training or not _own(conv.args[1]) or not _own(_argument(conv, BIAS)):
+        if conv.target not in (CONV, TRANSPOSED) or len(conv.users) > 1 or training:
+            continue
+        if not _own(conv.args[1]) or not _own(_argument(conv, BIAS)):
             continue
         gamma, beta, mean, variance = (_value(graph, node) for node in statistics)
         assert mean is not None
@@ -38,7 +40,8 @@ def fold_batch_norms(graph: GraphModule) -> int:
         weight, bias = _value(graph, conv.args[1]), _value(graph, _argument(conv, BIAS))
         assert weight is not None
         shift = ((0 if bias is None else bias.double()) - mean.double()) * scale + (0 if beta is None else beta.double())
-        groups = int(_argument(conv, GROUPS) or 1)
+        groups = _argument(conv, GROUPS) or 1
+        assert isinstance(groups, int)
         _set(graph, conv.args[1].target, _scaled(weight, scale, groups if conv.target == TRANSPOSED else None))
         place = f"{conv.args[1].target.rpartition('.')[0]}.bias".removeprefix(".")
         _set(graph, place, shift.to(weight.dtype))

@@ -4,7 +4,10 @@ Shapes: B batch, C channels, K classes, H W rows/columns.
 """
 
 import copy
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +21,7 @@ from segkit.models.encoders import PretrainedEncoder, fix_padding
 from segkit.task import SegmentationTask
 
 # neither square, nor a multiple of any stride, nor one image: sizes that could be taken for constants
-EXAMPLE = (2, 97, 131)
+EXAMPLE = (2, 35, 41)
 
 
 class Pixels(nn.Module):
@@ -54,7 +57,7 @@ def capture(task: SegmentationTask, normalize: bool = True) -> ExportedProgram:
     Raises:
         SegkitError: The network cannot be written out for any size; names the encoder, or the class of a network of one's own.
     """
-    network = copy.deepcopy(task.model).to("cpu", memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    network = copy.deepcopy(task.model).cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     rewrite_operators(network)
     if isinstance(network, UNet | FCN) and isinstance(network.encoder, PretrainedEncoder):
         fix_padding(network.encoder)
@@ -67,13 +70,28 @@ def capture(task: SegmentationTask, normalize: bool = True) -> ExportedProgram:
         network = Pixels(network, mean.cpu(), scale.cpu())
         image = image.to(torch.uint8 if white(task) == 255 else torch.uint16)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet():
             graph = _export(network, image).module(check_guards=False)
             fold_batch_norms(graph)
-            return _export(graph, image)
+            program = _export(graph, image)
     except Exception as error:  # a tracer fails in any way that Python knows
         raise cannot_export(task, error) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # files of this machine, which are nobody's business elsewhere
+    return program
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps back what exporters print and warn: pages of their graph, where what they raise becomes one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _export(network: nn.Module, image: Tensor) -> ExportedProgram:

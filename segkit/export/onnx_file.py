@@ -1,7 +1,5 @@
 """ONNX: one file for onnxruntime and every other engine that reads the format."""
 
-import logging
-import warnings
 from pathlib import Path
 
 from torch import Tensor
@@ -9,7 +7,7 @@ from torch.export import ExportedProgram
 
 from segkit.errors import SegkitError
 from segkit.export.card import as_text, card
-from segkit.export.graph import cannot_export
+from segkit.export.graph import cannot_export, quiet
 from segkit.task import SegmentationTask
 
 LARGEST = 2**31 - 2**20  # bytes of weights: a protobuf message ends at 2 GB
@@ -40,18 +38,13 @@ def write_onnx(task: SegmentationTask, program: ExportedProgram, path: Path, nor
     size = sum(value.nbytes for value in program.state_dict.values() if isinstance(value, Tensor))
     if size > LARGEST:
         raise SegkitError(f"--format onnx: the weights have {size / 2**30:.1f} GiB, an ONNX file ends at 2; choose --format torch_export")
-    level = logging.getLogger("torch.onnx").level
     try:
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             exported = torch.onnx.export(
                 program, dynamo=True, opset_version=opset, input_names=["image"], output_names=["logits"], verbose=False
             )
     except Exception as error:  # an exporter fails in any way that Python knows
         raise cannot_export(task, error, "to ONNX") from error
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
     assert exported is not None
     graph = exported.model.graph
     given, logits = graph.inputs[0], graph.outputs[0]
@@ -59,4 +52,6 @@ def write_onnx(task: SegmentationTask, program: ExportedProgram, path: Path, nor
     logits.shape = onnx_ir.Shape(["batch", len(task.class_names), "height", "width"])
     exported.model.producer_name, exported.model.producer_version = "segkit", card(task, normalize)["segkit_version"]
     exported.model.metadata_props.update(as_text(card(task, normalize)))
+    for node in graph.all_nodes():
+        node.metadata_props.clear()  # where in torch's graph it came from
     exported.save(path, external_data=False)

@@ -68,7 +68,8 @@ def compare(
     for image in images:
         a, b = original(image).cpu(), exported(image)
         if a.shape != b.shape:
-            raise RunFailed(f"for images {list(image.shape)} the exported network gives logits {list(b.shape)}, the original {list(a.shape)}")
+            shapes = f"{list(b.shape)}, the original {list(a.shape)}"
+            raise RunFailed(f"for images {list(image.shape)} the exported network gives logits {shapes}")
         gap = (a - b).abs().max().item()
         difference = gap if math.isnan(gap) else max(difference, gap)
         largest = max(largest, a.abs().max().item())
@@ -80,7 +81,7 @@ def compare(
     return Parity(difference, largest, differing / pixels, cases)
 
 
-def test_images(task: SegmentationTask, sizes: Iterable[tuple[int, int]] = SIZES) -> Iterable[Tensor]:
+def random_images(task: SegmentationTask, sizes: Iterable[tuple[int, int]] = SIZES) -> Iterable[Tensor]:
     """Random pixels, uint8 or uint16, one image and two of every size."""
     generator = torch.Generator().manual_seed(0)
     for h, w in sizes:

@@ -1,4 +1,4 @@
-"""A program of `torch.export` (.pt2): the graph with its weights, run by torch without segkit, compiled ahead of time, or taken on to devices."""
+"""A program of `torch.export` (.pt2): the graph with its weights, which torch runs and compiles ahead of time without segkit."""
 
 import json
 from pathlib import Path

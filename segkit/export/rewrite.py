@@ -13,8 +13,8 @@ from segkit.upsampling import Nearest
 def rewrite_operators(network: nn.Module) -> int:
     """Puts a transposed convolution in place of every `Nearest`; in place, for inference.
 
-    It is the one operator of which another form is both equal for every size, borders included, and cheaper: `transpose_k2` and a 1x1
-    convolution with a pixel shuffle cost the same, and `bilinear` has no such form (its border repeats, a transposed convolution's is zero).
+    Of no other operator is there a form that is both equal for every size, borders included, and cheaper: `transpose_k2` and a 1x1
+    convolution with a pixel shuffle cost the same, and `bilinear` has no such form (it repeats the border).
 
     Returns:
         How many were rewritten.
@@ -29,7 +29,7 @@ def rewrite_operators(network: nn.Module) -> int:
 def as_transposed(operator: Nearest) -> nn.ConvTranspose2d:
     """Nearest neighbour and the 3x3 convolution after it as one transposed convolution, k = s + 2, stride s, padding 1.
 
-    Along one axis: Y[m] = sum over t of w[t] U[m + t - 1], where U[n] = X[n // s] inside the image and 0 outside. X[i] thus reaches Y[m] with
+    Along one axis: Y[m] = sum over t of w[t] U[m + t - 1], where U[n] = X[n // s] inside the image and 0 outside. X[i] reaches Y[m] with
     the sum of those w[t] for which m + t - 1 lies in s i .. s i + s - 1: a kernel over m - s i + 1 of s + 2 taps, each the sum of up to s
     weights. What is zero outside U is zero outside X, so that borders are equal too. It takes (s + 2)² multiply-adds per input pixel and
     pair of channels where the two steps take 9 s².

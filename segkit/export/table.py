@@ -43,9 +43,7 @@ def small_task(decoder: str, upsample: str, encoder: str = "plain") -> Segmentat
     return task.eval()
 
 
-def table(
-    say: Callable[[str], None], decoders: Sequence[str] = DECODERS, operators: Sequence[str] = tuple(sorted(UPSAMPLERS))
-) -> str:
+def table(say: Callable[[str], None], decoders: Sequence[str] = DECODERS, operators: Sequence[str] = tuple(sorted(UPSAMPLERS))) -> str:
     """The table in Markdown: largest difference of a logit relative to the largest logit, and the share of labels that differ.
 
     Args:

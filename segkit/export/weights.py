@@ -21,7 +21,7 @@ def write_safetensors(task: SegmentationTask, path: Path) -> None:
     Raises:
         SegkitError: The network is of a class of one's own, which no card describes.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if type(task.model) not in (UNet, FCN):
         raise SegkitError(
@@ -35,7 +35,7 @@ def write_safetensors(task: SegmentationTask, path: Path) -> None:
         "task": {**task.hparams, "encoder_weights": None},
     }
     state = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
-    save_file(state, path, metadata={CARD: json.dumps(values)})
+    path.write_bytes(save(state, metadata={CARD: json.dumps(values)}))
     path.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n")
 
 

@@ -1,12 +1,13 @@
 """One file of any format, compared with the original before it gets its name."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from segkit.errors import RunFailed, SegkitError
 from segkit.export.graph import capture
 from segkit.export.onnx_file import write_onnx
-from segkit.export.parity import Parity, compare, runner, test_images
+from segkit.export.parity import Parity, compare, random_images, runner
 from segkit.export.program import write_program
 from segkit.export.weights import write_safetensors
 from segkit.task import SegmentationTask
@@ -39,23 +40,19 @@ def export(
         raise SegkitError(f"--out {path}: a file of --format {format} ends in {SUFFIXES[format]}")
     task.cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial{path.suffix}")
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        made = Path(folder) / path.name
         if format == "safetensors":
-            write_safetensors(task, partial)
+            write_safetensors(task, made)
         else:
             program = capture(task, normalize)
             if format == "onnx":
-                write_onnx(task, program, partial, normalize, opset)
+                write_onnx(task, program, made, normalize, opset)
             else:
-                write_program(task, program, partial, normalize)
-        parity = compare(task, runner(partial, task, normalize), test_images(task)) if check else None
+                write_program(task, program, made, normalize)
+        parity = compare(task, runner(made, task, normalize), random_images(task)) if check else None
         if parity is not None and not parity.holds:
             raise RunFailed(f"the exported network computes something else, and {path} is not written: {parity}")
-        for made in (partial, partial.with_suffix(".json")):
-            if made.exists():
-                os.replace(made, path.with_suffix(made.suffix))
-    finally:
-        for left in (partial, partial.with_suffix(".json")):
-            left.unlink(missing_ok=True)
+        for file in Path(folder).iterdir():
+            os.replace(file, path.with_name(file.name))
     return parity

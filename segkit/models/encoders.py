@@ -150,13 +150,20 @@ def fix_padding(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if type(layer) is Conv2dSame:
-                height, width = (
-                    max((k - 1) * d + 1 - s, 0) for k, d, s in zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
-                )
+                conv = layer
+                assert isinstance(conv, nn.Conv2d)
+                sizes = zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
+                height, width = (max((k - 1) * d + 1 - s, 0) for k, d, s in sizes)
                 border = nn.ZeroPad2d((width // 2, width - width // 2, height // 2, height - height // 2))
-                conv = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, 0, layer.dilation, layer.groups)  # type: ignore[arg-type]
-                conv.weight, conv.bias = layer.weight, layer.bias
-                setattr(parent, name, nn.Sequential(border, conv))
+                setattr(parent, name, nn.Sequential(border, _unpadded(conv)))
+
+
+def _unpadded(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution with the same weights and no padding."""
+    c, d, k = conv.in_channels, conv.out_channels, conv.kernel_size
+    plain = nn.Conv2d(c, d, k, conv.stride, 0, conv.dilation, conv.groups, device="meta")  # type: ignore[arg-type]
+    plain.weight, plain.bias = conv.weight, conv.bias
+    return plain
 
 
 def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Module:
