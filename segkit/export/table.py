@@ -77,6 +77,8 @@ def _cell(task: SegmentationTask, folder: Path, format: str) -> str:
         return f"refused: {error}"
     assert parity is not None
     assert parity.difference <= TOLERANCE * parity.largest
+    if parity.difference == 0:
+        return "equal"
     return f"{parity.difference / parity.largest:.0e}, {100 * parity.labels:.1g} %"
 
 
