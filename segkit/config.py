@@ -71,8 +71,8 @@ class DataConfig:
         jitter: probability that the four colour changes are applied
         blur: probability of a Gaussian blur, sigma 0.3 to 1.5 pixels
         noise: probability of Gaussian noise, standard deviation 1 to 5 % of white
-        rare_crops: probability that a crop is laid around a pixel of a rare class, where the image has one
-        cache: keep decoded images: in memory, or in files on disk that all loader processes share
+        rare_crops: probability that a crop is laid to hold a pixel of a class that is drawn by its rarity, where the image has one
+        cache: keep decoded images: in memory (one device), or in files on disk that all processes of a machine share
         cache_folder: cache disk: where; default: segkit in the user's cache folder
         mean: per-channel mean in [0, 1] that normalisation subtracts; default: as normalize says
         std: per-channel standard deviation that normalisation divides by; default: as normalize says
@@ -377,8 +377,9 @@ class EvalConfig:
         tta: flips whose predictions are averaged with the image's own (test-time augmentation)
         tta_scales: sizes of the image, relative to its own, whose predictions are averaged
         resamples: several runs: bootstrap samples of the images behind an interval
-        images: images in the panel, half of them the worst, half the best; 0 draws none
-        out: folder for the results; default: eval/SPLIT-CHECKPOINT in the run's folder
+        images: images in the gallery, the worst; in the panel half as many of the worst and of the best; 0 draws none
+        out: folder for the results, of several runs for their comparison; default: eval/SPLIT-CHECKPOINT in the run's folder, followed by
+            what --tta, --tta_scales and --tile say
     """
 
     split: Split | None = None

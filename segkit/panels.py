@@ -3,6 +3,7 @@
 Shape legend: N images, H W rows and columns, K classes. Images are uint8 [H, W, 3], masks and predictions uint8 [H, W].
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,17 @@ WRONG = (214, 39, 40)
 
 
 def viewable(image: np.ndarray) -> np.ndarray:
-    """An image uint8 [H, W, C] of any number of channels as [H, W, 3]: the first three of more, grey from the first of fewer."""
-    return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+    """An image uint8 or uint16 [H, W, C] of any number of channels as uint8 [H, W, 3] to look at.
+
+    The first three channels of more are red, green and blue; the first of fewer is grey. 16 bits are stretched, all channels alike: the
+    darkest hundredth becomes black and the brightest white, for few sensors use the whole range.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    if shown.dtype != np.uint8:
+        step = math.ceil(max(shown.shape) / 1024)  # percentiles from a million pixels
+        low, high = np.percentile(shown[::step, ::step], (1, 99))
+        shown = np.clip((shown - np.float32(low)) * np.float32(255 / max(high - low, 1)) + 0.5, 0, 255).astype(np.uint8)
+    return shown if shown.shape[2] == 3 else shown.repeat(3, axis=2)
 
 
 def draw_panels(
@@ -49,7 +59,7 @@ def draw_panels(
     """
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(colors)] = np.asarray(colors, np.uint8)
-    rows = [_cells(*row, palette, ignore_index, side) for row in zip(images, masks, predictions, strict=True)]
+    rows = [cells(*row, palette, ignore_index, side) for row in zip(images, masks, predictions, strict=True)]
     width = max(row[0].shape[1] for row in rows)
     line = TEXT + GAP
     total = GAP + len(COLUMNS) * (width + GAP)
@@ -80,10 +90,19 @@ def draw_panels(
     return np.asarray(sheet)
 
 
-def _cells(
+def cells(
     image: np.ndarray, mask: np.ndarray, prediction: np.ndarray, palette: np.ndarray, ignore_index: int, side: int
 ) -> list[np.ndarray]:
-    """The four pictures of a row, all of one size, as large as `side` allows."""
+    """The four pictures of a row, `COLUMNS`, uint8 `[h, w, 3]` of one size, as large as `side` allows.
+
+    Args:
+        image: uint8 `[H, W, 3]`.
+        mask: The truth.
+        prediction: The label map.
+        palette: uint8 `[256, 3]`: the colour of every label.
+        ignore_index: The mask value that is not scored; hatched.
+        side: Longest side of a picture in pixels.
+    """
     height, width = mask.shape
     factor = side / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor))) if factor < 1 else (width * int(factor), height * int(factor))
@@ -92,9 +111,9 @@ def _cells(
 
     grey = 0.45 * image.mean(axis=2, keepdims=True) + 0.55 * 255
     errors = np.where((prediction != mask)[..., None], np.array(WRONG), grey).astype(np.uint8)
-    cells = [np.asarray(Image.fromarray(cell).resize(size, method)) for cell in (image, palette[mask], palette[prediction], errors)]
+    pictures = [np.asarray(Image.fromarray(cell).resize(size, method)) for cell in (image, palette[mask], palette[prediction], errors)]
     ignored = np.asarray(Image.fromarray(mask == ignore_index).resize(size, Image.Resampling.NEAREST))[..., None]
-    return [cells[0], *(np.where(ignored, _hatch(*cell.shape[:2]), cell) for cell in cells[1:])]
+    return [pictures[0], *(np.where(ignored, _hatch(*picture.shape[:2]), picture) for picture in pictures[1:])]
 
 
 def _hatch(height: int, width: int) -> np.ndarray:

@@ -33,7 +33,7 @@ LIBRARIES = (
 )
 TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "task.py", "trainer.py")  # the code that decides a run
 
-SCORING = ("data", "models", "upsampling", "metrics", "measures.py", "task.py", "results.py")  # the code that decides its scores
+SCORING = ("data", "models", "upsampling", "metrics", "measures", "inference", "task.py", "results.py")  # the code that decides its scores
 
 
 def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int) -> dict[str, Any]:

@@ -1,19 +1,19 @@
-"""What an evaluation leaves behind: `metrics.json`, `per_image.npz`, and the choice of the worst and best images.
+"""What an evaluation leaves behind: `metrics.json`, `per_image.npz`, `per_image.csv`, and what it says of single images.
 
 Shapes: K classes, N images.
 """
 
+import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import torch.distributed as dist
 
-from segkit.metrics import Scores, scores
+from segkit.metrics import Scores
 from segkit.runs import write_whole
 from segkit.task import SegmentationTask
 
@@ -103,9 +103,40 @@ def write_results(
     return values
 
 
-def worst_and_best(matrices: np.ndarray, count: int) -> tuple[list[int], list[int]]:
-    """Positions of the images with the lowest and the highest mean IoU over the classes present in each, up to `count // 2` of either."""
-    values = np.array([scores(torch.from_numpy(m)).miou for m in matrices])
-    order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
-    half = min(count // 2, len(order) // 2)
-    return order[:half], order[len(order) - half :][::-1]
+class ImageScores(NamedTuple):
+    """Scores of single images, NaN where there is nothing to score. No score of a data set is an average over them.
+
+    Args:
+        miou: Mean IoU over the classes in each image, truth or prediction, in [0, 1]: `[N]`.
+        accuracy: Share of its valid pixels that are right: `[N]`.
+        iou: IoU of every class: `[N, K]`.
+        wrong: Pixels of each class that are missed or false: `[N, K]`.
+    """
+
+    miou: np.ndarray
+    accuracy: np.ndarray
+    iou: np.ndarray
+    wrong: np.ndarray
+
+
+def image_scores(matrices: np.ndarray) -> ImageScores:
+    """The scores of confusion matrices, integer `[N, K, K]` with rows truth and columns prediction."""
+    hit, both = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(1) + matrices.sum(2)
+    union, pixels = both - hit, matrices.sum((1, 2))
+    present = union > 0
+    iou = _ratio(hit, union)
+    return ImageScores(_ratio(np.where(present, iou, 0).sum(1), present.sum(1)), _ratio(hit.sum(1), pixels), iou, wrong=union - hit)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    values: np.ndarray = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return values
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+    """Writes columns of one length as CSV as in RFC 4180; NaN and None are empty."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # names of files need not be UTF-8
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        plain = (column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values())
+        writer.writerows(["" if cell is None or cell != cell else cell for cell in row] for row in zip(*plain, strict=True))

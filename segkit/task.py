@@ -4,7 +4,7 @@ Shapes: B batch, C channels, K classes, H W rows/columns, N images.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,16 @@ Batch = Mapping[str, Tensor]
 class SegmentationTask(pl.LightningModule):
     """Trains and evaluates a segmentation network.
 
-    A batch is `{"image": uint8 [B, C, H, W], "mask": uint8 [B, H, W], "index": int64 [B]}`; normalisation happens here, on the device.
+    A batch is `{"image": uint8 or uint16 [B, C, H, W], "mask": uint8 [B, H, W], "index": int64 [B]}`; normalisation happens here, on the
+    device.
     Hyper-parameters are plain scalars, strings and lists, so that a checkpoint loads with `weights_only=True` and rebuilds the model.
 
     Args:
         class_names: Names of the K classes, in the order of the mask values.
         colors: One (r, g, b) per class.
-        mean: Per-channel mean of pixel values in [0, 1].
+        mean: Per-channel mean of pixel values in [0, 1], as shares of `white`.
         std: Per-channel standard deviation.
+        white: The largest pixel value: 255 of uint8 images, 65535 of uint16 images.
         model: A network of your own, `[B, C, H, W] -> [B, K, H, W]`, in place of the one that the options describe; `load` wants it again.
         run_config: The complete configuration, nested plain values, carried by the checkpoint for `eval.py`.
         class_weights: One weight per class, or None.
@@ -53,6 +55,7 @@ class SegmentationTask(pl.LightningModule):
         mean: Sequence[float],
         std: Sequence[float],
         *,
+        white: int = 255,
         model: nn.Module | None = None,
         run_config: dict[str, Any] | None = None,
         decoder: str = "unet",
@@ -109,8 +112,9 @@ class SegmentationTask(pl.LightningModule):
         self.loss = build_loss(
             loss, num_classes=len(class_names), class_weights=class_weights, label_smoothing=label_smoothing, ignore_index=ignore_index
         )
-        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * 255, persistent=False)
-        self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * 255), persistent=False)
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * white, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
+        self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
         self._indices: list[Tensor] = []
@@ -140,19 +144,26 @@ class SegmentationTask(pl.LightningModule):
         return task.eval()
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 `[B, C, H, W]` to float with zero mean and unit deviation, in the memory layout of the model."""
+        """Images `[B, C, H, W]` to float with zero mean and unit deviation, in the memory layout of the model."""
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.scale, Tensor)
         return ((images.to(self.mean.dtype) - self.mean) * self.scale).contiguous(memory_format=self.memory_format)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 images `[B, C, H, W]` to logits `[B, K, H, W]`."""
+        """Images `[B, C, H, W]`, uint8 or uint16 as in training, to logits `[B, K, H, W]`."""
         logits: Tensor = self.model(self.normalize(images))
         return logits
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Labels uint8 `[H, W]` of one image uint8 `[H, W, C]`; the task is left in evaluation mode."""
+        """Labels uint8 `[H, W]` of one image `[H, W, C]`, uint8 or uint16 as in training; the task is left in evaluation mode.
+
+        Raises:
+            SegkitError: The image has other channels or bits than those of the training.
+        """
+        taken = (len(self.hparams["mean"]), np.dtype(np.uint16 if self.hparams["white"] > 255 else np.uint8))
+        if image.ndim != 3 or (image.shape[2], image.dtype) != taken:
+            raise SegkitError(f"an image of {image.dtype} {list(image.shape)}; the network takes {taken[1]} [H, W, {taken[0]}]")
         self.eval()
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
         return labels(self(batch))[0].cpu().numpy()
@@ -221,15 +232,19 @@ class SegmentationTask(pl.LightningModule):
                     dist.all_reduce(buffer.data.div_(dist.get_world_size()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Counts one batch at native resolution; returns `{"prediction": uint8 [B, H, W], "logits": [B, K, H, W]}`."""
-        logits = self(batch["image"])
+        """Counts one batch at native resolution.
+
+        Returns:
+            `prediction` uint8 `[B, H, W]`, `logits` `[B, K, H, W]` (of `score` where it is set), `matrices` int64 `[B, K, K]`, rows truth.
+        """
+        logits = (self.score or self)(batch["image"])
         prediction = labels(logits)
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
         self._indices.append(batch["index"].cpu())
         self._matrices.append(matrices.cpu())
         if valid := int(matrices.sum()):
             self._val_loss += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
-        return {"prediction": prediction, "logits": logits}
+        return {"prediction": prediction, "logits": logits, "matrices": matrices}
 
     def on_validation_epoch_end(self) -> None:
         """Adds up the counts of all processes and logs the scores."""

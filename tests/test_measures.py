@@ -14,13 +14,14 @@ from torch import nn
 from segkit.cli import eval as evaluation
 from segkit.cli import train as training
 from segkit.data.scenes import Scenes
-from segkit.measures import BoundaryMeasures, boundary_summary, lines, operator_indices
-from segkit.metrics import operator_index
+from segkit.measures import BoundaryMeasures, CalibrationMeasures, Extremes, boundary_summary, choose, lines, operator_indices
+from segkit.metrics import Calibration, operator_index
 from segkit.metrics.artefacts import NetworkIndex, Spectrum
 from segkit.metrics.boundary import bf_scores, boundary_counts, trimap_matrices
 from segkit.metrics.confusion import scores
 from segkit.models import FCN, UNet
 from segkit.models.fingerprint import operators
+from segkit.results import image_scores
 from segkit.runs import newest_run
 from segkit.task import SegmentationTask
 
@@ -37,7 +38,7 @@ def evaluated(tmp_path_factory):
         patch.chdir(folder)
         training.main([*TINY.split(), "--upsample_init", "standard"])
         run = newest_run("runs").resolve()
-        evaluation.main([str(run), "--boundary", "--artefacts", "--images", "0", "--accelerator", "cpu"])
+        evaluation.main([str(run), "--boundary", "--artefacts", "--calibration", "--images", "2", "--accelerator", "cpu"])
     return run, run / "eval/test-last"
 
 
@@ -48,9 +49,9 @@ def read(folder):
 def test_without_the_options_there_is_nothing_more(evaluated, tmp_path):
     evaluation.main([str(evaluated[0]), "--images", "0", "--out", str(tmp_path)])
     metrics, columns = read(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "per_image.npz"}
+    assert {p.name for p in tmp_path.iterdir()} == {"metrics.json", "per_image.npz", "per_image.csv", "confusion.png"}
     assert set(columns) == {"index", "name", "matrix", "classes"}
-    assert not {"boundary", "artefacts"} & set(metrics)
+    assert not {"boundary", "artefacts", "calibration"} & set(metrics)
     assert 0 < metrics["seconds"] < 600
 
 
@@ -60,7 +61,7 @@ def test_the_files_hold_what_is_measured_one_image_at_a_time(evaluated):
     task = SegmentationTask.load(run / "checkpoints/last.ckpt")
     config = task.run_config["data"]
     source = source_of(config)
-    index, spectrum, k = NetworkIndex(6), Spectrum(), 6
+    index, spectrum, calibration, k = NetworkIndex(6), Spectrum(), Calibration(6), 6
     assert columns["index"].tolist() == list(range(5))
     assert columns["trimap_radius"].tolist() == [1, 2, 4, 8, 16]
     for name, shape in (("boundary_intersection", (5, k)), ("boundary_union", (5, k)), ("trimap_matrix", (5, 5, k, k))):
@@ -78,6 +79,7 @@ def test_the_files_hold_what_is_measured_one_image_at_a_time(evaluated):
         assert columns["bf"][i] == pytest.approx(bf_scores(*maps, k).nanmean().item(), nan_ok=True)
         index.update(logits, torch.tensor([i]))
         spectrum.update(logits)
+        calibration.update(logits, *maps)
     summed = columns["boundary_intersection"].sum(0) / columns["boundary_union"].sum(0)
     assert list(metrics["boundary"]["iou"].values()) == pytest.approx(summed.tolist())
     assert metrics["boundary"]["miou"] == pytest.approx(summed.mean())
@@ -93,6 +95,17 @@ def test_the_files_hold_what_is_measured_one_image_at_a_time(evaluated):
     expected = {f"stages.{n}.upsample": operator_index(stage.upsample) for n, stage in enumerate(task.model.stages)}
     assert artefacts["ci_op"] == pytest.approx(expected)
     assert min(expected.values()) > 0.5  # untied phases
+    found, overall, per_class = metrics["calibration"], calibration.overall(), calibration.per_class()
+    assert found["bins"] == 15
+    assert (found["ece"], found["mce"]) == pytest.approx((overall.error.item(), overall.largest.item()), rel=1e-5)
+    assert list(found["class_ece"].values()) == pytest.approx(per_class.error.tolist(), rel=1e-5)
+    assert found["classwise_ece"] == pytest.approx(per_class.error.mean().item(), rel=1e-5)
+    assert (found["brier"], found["nll"]) == pytest.approx((calibration.brier(), calibration.log_likelihood()), rel=1e-6)
+    bins = np.load(folder / "calibration.npz")
+    np.testing.assert_allclose(bins["edges"], np.arange(16) / 15)
+    assert bins["count"].tolist() == overall.count.tolist()
+    np.testing.assert_allclose(bins["class_accuracy"], per_class.accuracy, rtol=1e-5)
+    assert bins["class_count"].shape == bins["class_confidence"].shape == (6, 15)
     arrays = np.load(folder / "artefacts.npz")
     np.testing.assert_allclose(arrays["spectrum_axis"], spectrum.compute()[1], rtol=1e-4)
     np.testing.assert_allclose(arrays["spectrum"], arrays["spectrum_axis"].mean(0))
@@ -111,7 +124,19 @@ def source_of(config):
 
 def test_two_processes_measure_the_same(evaluated, tmp_path):
     run, folder = evaluated
-    words = [ROOT / "scripts/eval.py", run, "--boundary", "--artefacts", "--images", "0", "--accelerator", "cpu", "--devices", "2"]
+    words = [
+        ROOT / "scripts/eval.py",
+        run,
+        "--boundary",
+        "--artefacts",
+        "--calibration",
+        "--images",
+        "2",
+        "--accelerator",
+        "cpu",
+        "--devices",
+        "2",
+    ]
     done = subprocess.run(
         [sys.executable, *map(str, words), "--out", str(tmp_path)], capture_output=True, text=True, check=False, timeout=240
     )
@@ -122,6 +147,10 @@ def test_two_processes_measure_the_same(evaluated, tmp_path):
     for name, column in columns.items():
         np.testing.assert_array_equal(column, again[name])
     assert one["boundary"] == two["boundary"]
+    assert one["calibration"].pop("class_ece") == pytest.approx(two["calibration"].pop("class_ece"), rel=1e-9)
+    assert one["calibration"] == pytest.approx(two["calibration"], rel=1e-9)
+    for name in ("gallery.html", "per_image.csv"):  # whichever process has seen an image
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
     for key in ("ci_op", "ci_net", "null"):
         assert one["artefacts"][key] == pytest.approx(two["artefacts"][key], abs=1e-6)
     np.testing.assert_allclose(np.load(folder / "artefacts.npz")["spectrum"], np.load(tmp_path / "artefacts.npz")["spectrum"], rtol=1e-4)
@@ -140,6 +169,11 @@ def test_nothing_to_measure_is_none_in_the_file_and_in_words():
     assert all(math.isnan(x) for x in (found["iou"]["nothing"], found["bf"], found["trimap"]["1"]))
     assert lines({"boundary": found}) == {"boundary mIoU": "0.7500   BF score none", "trimap mIoU": "1 px none"}
     assert lines({}) == {}
+    none = CalibrationMeasures(["a", "b"], 255).summary()
+    assert lines({"calibration": none}) == {
+        "ECE": "none   MCE none   class-wise none   (15 bins)",
+        "Brier score": "none   negative log-likelihood none",
+    }
 
 
 def test_a_second_validation_starts_anew():
@@ -147,6 +181,35 @@ def test_a_second_validation_starts_anew():
     measures.columns = [(torch.zeros(1),)]
     measures.on_validation_epoch_start(None, None)
     assert measures.columns == []
+    calibration = CalibrationMeasures(["a", "b"], 255)
+    calibration.sums.count += 1
+    calibration.on_validation_epoch_start(None, None)
+    assert calibration.sums.count.sum() == 0
+    extremes = Extremes(2)
+    extremes.maps, extremes.scores = {0: np.zeros(1)}, {0: (0.5, np.zeros(2))}
+    extremes.on_validation_epoch_start(None, None)
+    assert not extremes.maps
+    assert not extremes.scores
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_what_is_kept_on_the_way_is_what_is_chosen_in_the_end(world):
+    rng = np.random.default_rng(0)
+    matrices = rng.integers(0, 4, (40, 3, 3)) * (rng.random((40, 1, 1)) > 0.1)  # many equal scores, some images with nothing to score
+    found = image_scores(matrices)
+    chosen = choose(found.miou, found.wrong, 4)
+    kept = {}
+    for rank in range(world):
+        extremes = Extremes(4)
+        for batch in torch.randperm(40, generator=torch.Generator().manual_seed(1))[rank::world].split(3):
+            maps = batch.to(torch.uint8).view(-1, 1, 1).expand(-1, 2, 2)
+            extremes.on_validation_batch_end(
+                None, None, {"prediction": maps, "matrices": torch.from_numpy(matrices[batch.numpy()])}, {"index": batch}, 0
+            )
+        assert len(extremes.maps) == len(extremes.scores) <= 4 + 4 + 3
+        kept |= extremes.gathered(chosen.all())
+    assert sorted(kept) == chosen.all()
+    assert all((labels == index).all() for index, labels in kept.items())
 
 
 class Own(nn.Module):

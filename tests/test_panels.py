@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from segkit.panels import GAP, TEXT, WRONG, draw_panels
+from segkit.panels import GAP, TEXT, WRONG, draw_panels, viewable
 
 NAMES, COLORS = ["ground", "disc", "wire"], [[10, 20, 30], [200, 100, 0], [0, 150, 250]]
 LEFT, TOP = GAP, GAP + TEXT + GAP + TEXT + GAP // 2  # of the first picture
@@ -82,3 +82,26 @@ def test_a_long_legend_wraps():
 def test_any_shape(shape):
     mask = np.zeros(shape, np.uint8)
     assert draw(mask, mask).ndim == 3
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (4, [0, 1, 2]), (7, [0, 1, 2])])
+def test_any_number_of_channels_can_be_looked_at(channels, shown):
+    image = np.random.default_rng(0).integers(0, 256, (5, 6, channels), np.uint8)
+    np.testing.assert_array_equal(viewable(image), image[..., shown])
+
+
+def test_sixteen_bits_are_stretched_alike_in_all_channels():
+    levels = np.linspace(1000, 3000, 10201).astype(np.uint16)  # the percentiles are 1020 and 2980
+    image = np.stack([levels, levels, np.full_like(levels, 2000), levels[::-1]], axis=1).reshape(101, 101, 4)
+    shown = viewable(image)
+    assert (shown.dtype, shown.shape) == (np.uint8, (101, 101, 3))
+    low, high = np.percentile(image[..., :3], [1, 99])
+    expected = np.clip((image[..., :3] - low) / (high - low), 0, 1) * 255
+    assert np.abs(shown - expected).max() <= 0.51
+    assert shown[..., 2].min() == shown[..., 2].max() in (127, 128)
+    assert (shown[..., 0].min(), shown[..., 0].max()) == (0, 255)
+
+
+def test_a_picture_of_one_value_in_sixteen_bits_is_black_and_a_large_one_keeps_its_size():
+    assert not viewable(np.full((4, 4, 1), 40000, np.uint16)).any()
+    assert viewable(np.zeros((3000, 20, 5), np.uint16)).shape == (3000, 20, 3)

@@ -13,7 +13,7 @@ from segkit.checkpoint import load_checkpoint, save_checkpoint
 from segkit.config import IGNORE_INDEX, TrainerConfig
 from segkit.errors import RunFailed, SegkitError
 from segkit.losses import build_loss
-from segkit.results import summary, worst_and_best
+from segkit.results import summary
 from segkit.task import SegmentationTask
 from segkit.trainer import build_trainer
 
@@ -49,6 +49,55 @@ def test_pixels_are_normalised_on_the_device_by_hand():
     expected = [(0 - 0.5) / 0.25, (0.2 - 0.5) / 0.25, (1 - 0.5) / 0.25]
     torch.testing.assert_close(task.normalize(image).flatten().tolist(), expected)
     assert task.normalize(batch()["image"]).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_sixteen_bits_are_shares_of_their_white():
+    task = make(white=65535)
+    image = torch.tensor([0, 13107, 40000, 65535], dtype=torch.uint16).view(1, 1, 2, 2).expand(1, 3, 2, 2)
+    expected = [(0 - 0.5) / 0.25, (0.2 - 0.5) / 0.25, (40000 / 65535 - 0.5) / 0.25, (1 - 0.5) / 0.25]
+    torch.testing.assert_close(task.normalize(image)[0, 2].flatten().tolist(), expected)
+
+
+def test_sixteen_bits_are_trained_scored_and_predicted_as_the_eight_that_they_were_scaled_from(tmp_path):
+    small = [batch(seed=i) for i in range(3)]
+    large = [{**part, "image": (part["image"].int() * 257).to(torch.uint16)} for part in small]
+    tasks = make(), make(white=65535)
+    for task, batches in zip(tasks, (small, large), strict=True):
+        fit(task, batches, 3, val_every=3).save_checkpoint(tmp_path / f"{task.hparams['white']}.ckpt")
+    for one, other in zip(tasks[0].model.parameters(), tasks[1].model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    eight, sixteen = (SegmentationTask.load(tmp_path / f"{white}.ckpt") for white in (255, 65535))
+    assert sixteen.hparams["white"] == 65535
+    image = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
+    with torch.no_grad():
+        logits = [
+            task(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+            for task, pixels in ((eight, image), (sixteen, image * np.uint16(257)))
+        ]  # fmt: skip
+    torch.testing.assert_close(*logits, rtol=1e-2, atol=1e-3)
+    assert np.array_equal(sixteen.predict(image * np.uint16(257)), logits[1].argmax(1)[0].numpy())
+
+
+def test_an_image_of_other_bits_or_channels_than_in_training_is_refused():
+    image = np.zeros((8, 8, 3), np.uint8)
+    for task, wrong, match in (
+        (make(), image.astype(np.uint16), r"uint16 \[8, 8, 3\]; the network takes uint8 \[H, W, 3\]"),
+        (make(white=65535), image, "network takes uint16"),
+        (make(), image[..., :1], r"uint8 \[8, 8, 1\]; the network takes"),
+        (make(), image[..., 0], r"uint8 \[8, 8\]; the network takes"),
+    ):
+        with pytest.raises(SegkitError, match=match):
+            task.predict(wrong)
+
+
+def test_a_checkpoint_from_before_there_were_sixteen_bits_loads(tmp_path):
+    fit(make(), [batch()], 1).save_checkpoint(tmp_path / "a.ckpt")
+    state = load_checkpoint(tmp_path / "a.ckpt")
+    del state["hyper_parameters"]["white"]
+    save_checkpoint(state, tmp_path / "old.ckpt")
+    old, new = (SegmentationTask.load(tmp_path / name) for name in ("old.ckpt", "a.ckpt"))
+    with torch.no_grad():
+        assert torch.equal(old(batch()["image"]), new(batch()["image"]))
 
 
 def test_the_training_loss_is_the_loss_of_the_model_on_normalised_images():
@@ -180,12 +229,18 @@ def test_prediction_of_one_image_is_the_label_map_at_its_size():
         assert (labels == task(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0].numpy()).all()
 
 
-def test_worst_and_best_images_by_hand():
-    perfect, half, wrong, nothing = np.diag([5, 5]), np.array([[5, 5], [0, 0]]), np.array([[0, 5], [5, 0]]), np.zeros((2, 2), int)
-    matrices = np.stack([half, perfect, wrong, nothing])
-    assert worst_and_best(matrices, 2) == ([2], [1])
-    assert worst_and_best(matrices, 8) == ([2], [1])  # three images that can be ranked: never the same one twice
-    assert worst_and_best(matrices, 0) == ([], [])
+def test_validation_and_prediction_take_the_scores_they_are_told_to():
+    task, one = make(), batch()
+    plain = task.validation_step(one, 0)
+    assert torch.equal(plain["logits"], task(one["image"]))
+    task.score = lambda images: task(images.flip(-1)).flip(-1)
+    flipped = task.validation_step(one, 0)
+    assert not torch.equal(flipped["logits"], plain["logits"])
+    assert torch.equal(flipped["logits"], task(one["image"].flip(-1)).flip(-1))
+    assert flipped["matrices"].shape == (2, 3, 3)
+    assert flipped["matrices"].sum() == (one["mask"] != IGNORE_INDEX).sum()
+    assert torch.equal(task._matrices[1], flipped["matrices"])
+    assert "score" not in {name.split(".")[0] for name in task.state_dict()} | set(task.hparams)
 
 
 def test_a_summary_is_json_with_no_nan():

@@ -40,6 +40,7 @@ BY_DESIGN: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("precision",),
     "deterministic": ("deterministic",),
     **dict.fromkeys(("data.eval_batch_size", "data.workers", "data.check", "data.mean", "data.std"), ()),
+    **dict.fromkeys(("data.normalize", "data.cache", "data.cache_folder"), ()),
 }
 
 

@@ -71,6 +71,40 @@ def bootstrap(
     return float(low), float(high)
 
 
+def bootstrap_images(counts: Counts, score: ScoreFunction, *, resamples: int, seed: int, level: float) -> np.ndarray:
+    """Percentile intervals of how far single runs are from the first of them: images are drawn anew, alike for all of them.
+
+    What the interval covers are other images of the kind, not other trainings. Resamples without a score are left out, as in `bootstrap`,
+    whose random stream draws the images here too: for one seed an arm both say the same.
+
+    Args:
+        counts: A run in the place of each seed.
+        score: Several scores at once: a function of summed counts, `[..., K] -> [..., V]`.
+        resamples: How many.
+        seed: Of the random stream.
+        level: What the interval leaves out, 0.05 for 95 %.
+
+    Returns:
+        float64 `[S, V, 2]`, low and high; NaN where no resample has a score.
+    """
+    stream = np.random.default_rng(np.random.SeedSequence(seed).spawn(3)[0])
+    images = counts.union.shape[1]
+    block = max(1, 2**21 // (images + counts.union[:, 0].size))
+    parts = []
+    for start in range(0, resamples, block):
+        drawn = _weights(stream, min(block, resamples - start), images)
+        values = score(*(np.tensordot(drawn, c.astype(np.float64), (1, 1)) for c in (counts.intersection, counts.union)))
+        parts.append(values - values[:, :1])
+    differences = np.concatenate(parts)  # [resamples, S, V]
+    intervals = np.full((*differences.shape[1:], 2), np.nan)
+    for place in np.ndindex(differences.shape[1:]):
+        found = differences[:, *place]
+        found = found[~np.isnan(found)]
+        if len(found):
+            intervals[place] = np.quantile(found, [level / 2, 1 - level / 2])
+    return intervals
+
+
 def _signed_sums(values: np.ndarray) -> np.ndarray:
     """The sums of `values` under every choice of signs, `[2**n]`, sorted."""
     sums = np.zeros(1)

@@ -10,7 +10,9 @@ from segkit.config import TrainConfig
 from segkit.errors import SegkitError
 
 # arms are compared on the same images, seed by seed; where a run lies and who watches it is no difference
-NO_AXIS = {"name", "runs", "run_id", "seed", "in_channels", "data.kind", "data.root", "data.workers", "data.check"}
+NO_AXIS = {"name", "runs", "run_id", "seed", "in_channels", "data.workers", "data.check"}
+NO_AXIS |= {f"data.{name}" for name in ("kind", "root", "manifest", "download", "masks", "mapping", "bits", "cache", "cache_folder")}
+NO_AXIS |= {f"data.{name}" for name in ("val_fraction", "test_fraction", "group")}
 
 
 def split_axes(args: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from segkit.data.module import SegmentationDataModule
     from segkit.task import SegmentationTask
 
+Moments = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation per channel, in shares of white
 DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
 # what a resumed run may change: where it runs and how long, never what it computes
 CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
-CHANGEABLE |= {f"data.{name}" for name in ("root", "workers", "check", "eval_batch_size")}
+CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "log_every")}
 
 
@@ -39,8 +40,8 @@ def main(args: Sequence[str]) -> None:
     values = parser.read(words)
     values.pop("resume")
     config = from_dict(TrainConfig, values)
-    if saved:
-        refuse_changes(saved, asdict(config))
+    if saved:  # with defaults for what was no option then
+        refuse_changes(plain(asdict(from_dict(TrainConfig, saved))), asdict(config))
     train(config, Path(resume) if resume else None)
 
 
@@ -84,16 +85,50 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     }
 
 
+def measured_channels(config: TrainConfig, data: "SegmentationDataModule", checkpoint: Path | None) -> Moments | None:
+    """Mean and deviation of the training images, where the configuration wants them.
+
+    Every process takes them from sums that are exact, so that all have the same; a resumed run goes on with those in its checkpoint.
+    """
+    if config.data.normalize != "dataset" or (config.data.mean and config.data.std):
+        return None
+    if checkpoint:
+        from segkit.checkpoint import load_checkpoint
+
+        saved = load_checkpoint(checkpoint)["hyper_parameters"]
+        return saved["mean"], saved["std"]
+    from segkit.data.statistics import measure_channels
+
+    return measure_channels(data.sources["train"], 2**config.data.bits - 1)
+
+
 def build_task(
-    config: TrainConfig, class_names: Sequence[str], colors: Sequence[Sequence[int]], weights: Sequence[float] | None
+    config: TrainConfig,
+    class_names: Sequence[str],
+    colors: Sequence[Sequence[int]],
+    weights: Sequence[float] | None,
+    measured: Moments | None = None,
 ) -> "SegmentationTask":
-    """The task of a configuration, for a data set with these classes; the seed decides its weights."""
+    """The task of a configuration, for a data set with these classes; the seed decides its weights.
+
+    Args:
+        config: The configuration.
+        class_names: Of the data set.
+        colors: Of the data set.
+        weights: One per class, or None.
+        measured: Mean and deviation per channel, of the training images; without them, as where only the network matters, those that the
+            encoder goes with.
+    """
     import torch
 
     from segkit.models.encoders import normalization
     from segkit.task import SegmentationTask
 
-    mean, std = normalization(config.encoder, config.in_channels)
+    for name, values in (("mean", config.data.mean), ("std", config.data.std)):
+        if values is not None and len(values) != config.in_channels:
+            raise SegkitError(f"--data.{name} {values}: --in_channels {config.in_channels} wants one number per channel")
+    source = "plain" if config.data.normalize == "imagenet" else config.encoder  # the plain encoder states none, and goes with ImageNet's
+    mean, std = measured or normalization(source, config.in_channels)
     shared = {f.name for f in fields(TrainConfig)} - {
         "name",
         "runs",
@@ -112,6 +147,7 @@ def build_task(
         colors,
         config.data.mean or mean,
         config.data.std or std,
+        white=2**config.data.bits - 1,
         **{name: getattr(config, name) for name in shared},
         class_weights=weights,
         fused=config.trainer.precision != "16-mixed",  # Lightning cannot clip gradients that the fused update still has to unscale
@@ -148,7 +184,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     config.trainer.val_every = config.trainer.val_every or max(steps // 10, 1)  # a resumed run with a larger budget keeps its interval
     # the rule of the schedule, before anything is built or made
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
-    task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights))
+    measured = measured_channels(config, data, checkpoint)
+    task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights), measured)
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"

@@ -119,7 +119,8 @@ def initial_task(task: "SegmentationTask", checkpoint: Path) -> "SegmentationTas
     config = trained_config(task)
     if config is None:
         raise SegkitError(f"{checkpoint} does not say how it was started, so there is no before; give a run of train.py")
-    return build_task(replace(config, encoder_weights=None), task.class_names, task.colors, None)
+    measured = task.hparams["mean"], task.hparams["std"]
+    return build_task(replace(config, encoder_weights=None), task.class_names, task.colors, None, measured)
 
 
 def trained_config(task: "SegmentationTask") -> TrainConfig | None:
@@ -130,6 +131,7 @@ def trained_config(task: "SegmentationTask") -> TrainConfig | None:
 def draw_feature_maps(config: FeaturesFigureConfig, runs: Sequence[str]) -> None:
     """Writes the figure of feature maps and prints their shapes and operator indices."""
     from segkit.figures import Network, draw_features, record_stages, save
+    from segkit.panels import viewable
 
     given = [f"--{name}" for name in ("upsample", "init", "seed") if getattr(config, name) != getattr(FeaturesFigureConfig(), name)]
     if runs and given:
@@ -137,7 +139,7 @@ def draw_feature_maps(config: FeaturesFigureConfig, runs: Sequence[str]) -> None
     tasks = trained_tasks(runs) if runs else untrained_tasks(config)
     image, name = read_example(config, [task for _, task in tasks])
     networks = [Network(title, record_stages(task.model, task, image)) for title, task in tasks]
-    save(draw_features(networks, image, name, config.channels, config.crop), config.out)
+    save(draw_features(networks, viewable(image), name, config.channels, config.crop), config.out)
     table = new_table("network", "stage", "in", "out", "CI")
     for network in networks:
         for number, stage in enumerate(network.stages, start=1):
@@ -178,19 +180,23 @@ def read_example(config: FeaturesFigureConfig, tasks: Sequence["SegmentationTask
     from segkit.data.open import open_sources
     from segkit.data.scenes import Scenes
 
-    channels = {len(task.hparams["mean"]) for task in tasks}
-    if len(channels) > 1:
-        raise SegkitError(f"the runs take images of {' and '.join(map(str, sorted(channels)))} channels; draw them apart")
+    kinds = {(len(task.hparams["mean"]), 16 if task.hparams["white"] > 255 else 8) for task in tasks}
+    if len(kinds) > 1:
+        said = " and ".join(f"{channels} channels of {bits} bits" for channels, bits in sorted(kinds))
+        raise SegkitError(f"the runs take images of {said}; draw them apart")
+    channels, bits = kinds.pop()
     trained = trained_config(tasks[0])
     if config.image is not None:
-        image, name = read_image(config.image, channels.pop()), Path(config.image).name
+        image, name = read_image(config.image, channels, bits), Path(config.image).name
     elif trained is None or trained.data.kind == "scenes":
+        if channels not in (1, 3) or bits > 8:
+            raise SegkitError(f"built-in scenes have no {channels} channels of {bits} bits; give an image with --image FILE")
         options = trained.data if trained else TrainConfig().data
-        source = Scenes("val", 1, options.scenes_size, options.scenes_seed, channels.pop())
+        source = Scenes("val", 1, options.scenes_size, options.scenes_seed, channels)
         image, name = source.read(0)[0], f"built-in scene {source.name(0)}"
     else:
         try:
-            sources = open_sources(trained.data, channels.pop())
+            sources = open_sources(trained.data, channels)
             image, name = sources["val"].read(0)[0], sources["val"].name(0)
         except (SegkitError, KeyError) as error:
             raise SegkitError(f"the run's validation images cannot be read ({error}); give an image with --image FILE") from error

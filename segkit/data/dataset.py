@@ -1,4 +1,4 @@
-"""Pairs as tensors, uint8 until they are on the device. Shape legend: `H W` rows and columns, `C` channels."""
+"""Pairs as tensors, of the image's own type until they are on the device. Shape legend: `H W` rows and columns, `C` channels."""
 
 from typing import TypedDict
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from segkit.data.files import Pixels
 from segkit.data.randomness import sample_seed
 from segkit.data.source import Array, Source
 from segkit.data.transforms import TrainTransform
@@ -15,7 +16,7 @@ class Sample(TypedDict):
     """One item, or, with a leading batch dimension, one batch.
 
     Attributes:
-        image: uint8 [C, H, W].
+        image: uint8 or uint16 [C, H, W].
         mask: uint8 [H, W].
         index: Which image of the split.
     """
@@ -63,6 +64,6 @@ class EvalDataset(Dataset[Sample]):
         return _sample(*self.source.read(index), index)
 
 
-def _sample(image: Array, mask: Array, index: int) -> Sample:
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return {"image": torch.from_numpy(planes), "mask": torch.from_numpy(np.ascontiguousarray(mask)), "index": index}
+def _sample(image: Pixels, mask: Array, index: int) -> Sample:
+    planes, labels = (np.require(array, requirements=["C", "W"]) for array in (image.transpose(2, 0, 1), mask))  # a cache is read only
+    return {"image": torch.from_numpy(planes), "mask": torch.from_numpy(labels), "index": index}

@@ -15,7 +15,7 @@ class StreamDigest:
         self.order = self.batches = ""
 
     def update(self, batch: dict[str, Any]) -> None:
-        """Add a batch: `index` [B] to `order`, uint8 `image` [B, C, H, W] and `mask` [B, H, W] to `batches`; all in host memory."""
+        """Add a batch: `index` [B] to `order`, `image` [B, C, H, W] and `mask` [B, H, W] to `batches`; all in host memory."""
         image, mask, index = (batch[key].contiguous().numpy() for key in ("image", "mask", "index"))
         self.order = hashlib.sha256(self.order.encode() + index.tobytes()).hexdigest()
         link = hashlib.sha256(self.batches.encode())

@@ -1,46 +1,46 @@
-"""A proof that two runs saw the same files. Standard library only."""
+"""A proof that two runs saw the same files."""
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segkit.config import DataConfig
+from segkit.data.open import SIGNS, open_sources
 from segkit.errors import SegkitError
 
 
 def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
-    """sha256 over the names and contents of every file of a data set, wherever it lies; built-in scenes have no files.
+    """sha256 over the classes of a data set and, for every image of every split, its name and the contents of its two files.
 
-    Folders may be links. Hidden files are passed over: file browsers leave them, and no data set reads them.
+    It is the same wherever the data lies, and what else lies there, such as a report, plays no part. Of shards the index counts, which
+    has the sha256 of each of them and checksums that are compared at every reading: they may be too large to be read for this. Built-in
+    scenes have no files.
 
     Args:
         config: The data set; its augmentation plays no part.
         extra: Further files that decide a run, such as encoder weights; None and what is no file are passed over.
 
     Raises:
-        SegkitError: The data set's folder is missing, or a file cannot be read.
+        SegkitError: The data set cannot be opened, or a file cannot be read.
     """
-    files: dict[str, Path] = {}
-    if config.kind != "scenes":
-        root = Path(config.root or "").expanduser()
-        if config.root is None or not root.is_dir():
-            raise SegkitError(f"--data.root {config.root}: no such folder; --data.kind {config.kind} needs the data set's folder")
-        files = {path.relative_to(root).as_posix(): path for path in _files(root)}
-    files |= {f"extra {i}": Path(path) for i, path in enumerate(extra) if path and Path(path).is_file()}
     digest = hashlib.sha256(config.kind.encode())
-    names = sorted(files)
+    files: list[tuple[str, Path]] = []
+    if config.kind == "shards":
+        files = [("index", Path(config.root or "").expanduser() / SIGNS["shards"][0])]
+    elif config.kind != "scenes":
+        sources = open_sources(config)
+        digest.update(repr(next(iter(sources.values())).classes).encode())
+        for split, source in sources.items():
+            for index in range(len(source)):
+                pair = source.paths(index)
+                assert pair is not None
+                files += [(f"{split}/{source.name(index)} {kind}", Path(path)) for kind, path in zip(("image", "mask"), pair, strict=True)]
+    files += [(f"extra {i}", Path(path)) for i, path in enumerate(extra) if path and Path(path).is_file()]
     with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock
-        for name, content in zip(names, pool.map(lambda name: _hash(files[name]), names), strict=True):
-            digest.update(f"\n{name} {content}".encode())
+        for (name, _), content in zip(files, pool.map(lambda file: _hash(file[1]), files), strict=True):
+            digest.update(f"\n{name} {content}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for folder, inner, names in os.walk(root, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from (path for name in names if not name.startswith(".") and (path := Path(folder, name)).is_file())
 
 
 def _hash(path: Path) -> str:

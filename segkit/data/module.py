@@ -10,8 +10,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from segkit.config import DataConfig
+from segkit.data.cache import Cached, cache_size, cached, check_memory, mib
 from segkit.data.check import SplitSummary, check_listing, check_sources, count_classes
-from segkit.data.classes import Classes, PixelCounts, median_frequency_weights
+from segkit.data.classes import Classes, Counts, PixelCounts, median_frequency_weights
 from segkit.data.dataset import EvalDataset, Sample, TrainDataset
 from segkit.data.digest import StreamDigest
 from segkit.data.open import open_sources
@@ -29,7 +30,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     Args:
         config: Data set and augmentation.
         seed: Decides the order of the images and their augmentation.
-        in_channels: 3 for RGB, 1 for grey.
+        in_channels: 3 for RGB, 1 for grey, else as many as the image files have.
 
     Raises:
         SegkitError: The data set cannot be opened, or an option is out of range.
@@ -37,14 +38,17 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def __init__(self, config: DataConfig, seed: int = 0, in_channels: int = 3) -> None:
         super().__init__()
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.in_channels = config, seed, in_channels
         self.sources: dict[str, Source] = open_sources(config, in_channels)
         self.classes: Classes = next(iter(self.sources.values())).classes
         self.stream = StreamDigest()
+        self._caches: dict[str, Cached] = {}
+        self._about_cache = ""
 
     def __str__(self) -> str:
         splits = ", ".join(f"{split} {len(source)}" for split, source in self.sources.items())
-        return f"{self.config.kind}{f' in {self.config.root}' if self.config.root else ''}: {splits} images, {len(self.classes)} classes"
+        place = f" in {self.config.root}" if self.config.root else ""
+        return f"{self.config.kind}{place}: {splits} images, {len(self.classes)} classes{self._about_cache}"
 
     def prepare(self, world: int = 1, splits: Sequence[str] = ("train", "val"), read: bool = True) -> None:
         """Look at the data before training starts.
@@ -55,12 +59,14 @@ class SegmentationDataModule(pl.LightningDataModule):
             read: Read all of every file, unless the configuration says otherwise; without it only that pairs are complete.
 
         Raises:
-            SegkitError: A split is missing or too small, or files are wrong: one report of all of them.
+            SegkitError: A split is missing or too small, or cannot be cached, or files are wrong: one report of all of them.
         """
         for split in splits:
             if split != "train":
                 self._scored(split, world)
             self._source(split)
+        if "train" in splits and self.config.cache != "none":
+            self._plan_cache(world, splits)
         if read:
             _ = self.summaries
 
@@ -92,8 +98,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         return -(-len(self._source("train")) // (self.config.batch_size * world * accumulate))
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Batches from the Trainer's current step to its last: uint8 images [B, C, crop, crop], uint8 masks [B, crop, crop]."""
-        trainer, source = self._trainer(), self._source("train")
+        """Batches from the Trainer's current step to its last: images [B, C, crop, crop], uint8 or uint16; masks uint8 [B, crop, crop]."""
+        trainer, source = self._trainer(), self._cached("train")
         assert trainer.max_steps > 0, "the sampler needs a budget in steps"
         accumulate = trainer.accumulate_grad_batches
         sampler = StepBatchSampler(
@@ -104,8 +110,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
             start=lambda: trainer.global_step * accumulate,
+            blocks=getattr(self.sources["train"], "blocks", ()),  # which shards have
         )
-        return self._loader(TrainDataset(source, TrainTransform(self.config), self.seed), sampler)
+        return self._loader(TrainDataset(source, TrainTransform(self.config, self._class_pixels()), self.seed), sampler)
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Note what is trained on, while it is in the memory of the host."""
@@ -124,6 +131,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """The Trainer's share of the validation images, whole."""
         trainer = self._trainer()
+        self._scored("val", trainer.world_size)
+        self._cached("val")
         return self.eval_dataloader("val", trainer.global_rank, trainer.world_size)
 
     def eval_dataloader(self, split: str, rank: int = 0, world: int = 1) -> DataLoader[Sample]:
@@ -132,7 +141,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             SegkitError: There is no such split, or its pairs are not complete, or it has fewer images than there are ranks.
         """
-        source = self._scored(split, world)
+        source = self._caches.get(split, self._scored(split, world))
         check_listing({split: source})
         # with one image a batch sizes do not matter, and no header is read
         sizes = [source.size(index) if self.config.eval_batch_size > 1 else (0, 0) for index in range(len(source))]
@@ -151,6 +160,36 @@ class SegmentationDataModule(pl.LightningDataModule):
             generator=torch.Generator(),  # its own, so that starting a pass over the data draws nothing from the model's stream
         )
 
+    def _plan_cache(self, world: int, splits: Sequence[str]) -> None:
+        """Say where the cache will be, and whether it can be there."""
+        if self.config.cache == "disk":
+            self._about_cache = ", cached on disk"
+            return
+        if world > 1:
+            raise SegkitError(f"--data.cache ram: {world} devices would each keep a copy; use --data.cache disk, which they share")
+        used = [split for split in splits if split in ("train", "val")]
+        size = sum(cache_size(self.sources[split], self.config, self.in_channels) for split in used)
+        check_memory(size, " and ".join(used))
+        self._about_cache = f", cached in memory: {mib(size)}"
+
+    def _cached(self, split: str) -> Source:
+        """A split that training reads again and again, decoded already where that is wanted."""
+        source = self._source(split)
+        if self.config.cache == "none":
+            return source
+        if split not in self._caches:
+            check_listing({split: source})
+            self._caches[split] = cached(split, source, self.config, self.in_channels)
+        return self._caches[split]
+
+    def _class_pixels(self) -> Counts | None:
+        """What rare crops need to know, the same on all ranks: the first one has read the data already, or reads it."""
+        if not self.config.rare_crops:
+            return None
+        trainer = self._trainer()
+        counts = self.class_pixels().pixels if trainer.global_rank == 0 else None
+        return counts if trainer.world_size == 1 else trainer.strategy.broadcast(counts)
+
     def _scored(self, split: str, world: int) -> Source:
         source = self._source(split)
         if 0 < len(source) < world:  # an empty one is among the findings of the check
@@ -161,7 +200,12 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _source(self, split: str) -> Source:
         if split not in self.sources:
-            remedies = {"scenes": f"set --data.scenes_{split}", "folder": f"move some pairs to images/{split} and masks/{split}"}
+            remedies = {
+                "scenes": f"set --data.scenes_{split}",
+                "folder": f"move some pairs to images/{split} and masks/{split}",
+                "manifest": f"write {split} in the column split of some of its lines",
+                "shards": f"write shards from data that has one, with check_data.py --data.root DIR --to_shards {self.config.root}",
+            }
             remedy = remedies.get(self.config.kind, f"use one of {', '.join(self.sources)}")
             raise SegkitError(f"the data has no split {split}, only {', '.join(self.sources)}; {remedy}")
         return self.sources[split]

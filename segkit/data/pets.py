@@ -5,12 +5,12 @@ from pathlib import Path
 
 from segkit.config import DataConfig
 from segkit.data.classes import Classes
-from segkit.data.labels import Labels
+from segkit.data.download import missing
+from segkit.data.labels import FIXED_REMEDY, Labels
 from segkit.data.source import FilePairs, Reading, Source
-from segkit.errors import SegkitError
 
 CLASSES = Classes(("pet", "background", "border"), ((242, 143, 59), (38, 38, 46), (255, 255, 255)))
-TRIMAP = Labels({1: 0, 2: 1, 3: 2})
+TRIMAP = Labels({1: 0, 2: 1, 3: 2}, remedy=FIXED_REMEDY)
 
 
 def open_pets(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Source]:
@@ -24,7 +24,7 @@ def open_pets(root: Path, config: DataConfig, channels: int = 3) -> dict[str, So
     for part in ("trainval", "test"):
         listing = base / "annotations" / f"{part}.txt"
         if not listing.is_file():
-            raise SegkitError(f"{listing} is missing; unpack images.tar.gz and annotations.tar.gz in {base}")
+            raise missing("pets", root, listing)
         listed[part] = [line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"]
     splits = {
         "train": [n for n in listed["trainval"] if not _held_out(n)],

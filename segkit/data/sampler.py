@@ -21,16 +21,25 @@ class StepBatchSampler:
         rank: This process, 0..world-1.
         world: Number of processes.
         start: Says, whenever an iteration begins, how many batches are already done.
+        blocks: Numbers of successive images that lie together, see `randomness.permutation`.
     """
 
     def __init__(
-        self, length: int, batch_size: int, total_batches: int, seed: int, rank: int = 0, world: int = 1, start: Callable[[], int] = int
+        self,
+        length: int,
+        batch_size: int,
+        total_batches: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        start: Callable[[], int] = int,
+        blocks: Sequence[int] = (),
     ) -> None:
         assert length > 0
         assert batch_size > 0
         assert 0 <= rank < world
         self.length, self.batch_size, self.total_batches, self.seed = length, batch_size, total_batches, seed
-        self.rank, self.world, self.start = rank, world, start
+        self.rank, self.world, self.start, self.blocks = rank, world, start, blocks
 
     def __len__(self) -> int:
         return self.total_batches
@@ -42,7 +51,7 @@ class StepBatchSampler:
             first = (t * self.world + self.rank) * self.batch_size
             places = [divmod(p, self.length) for p in range(first, first + self.batch_size)]
             epochs = range(places[0][0], places[-1][0] + 1)
-            orders = {e: orders[e] if e in orders else permutation(self.length, self.seed, e) for e in epochs}
+            orders = {e: orders[e] if e in orders else permutation(self.length, self.seed, e, self.blocks) for e in epochs}
             yield [(epoch, int(orders[epoch][k])) for epoch, k in places]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from segkit.data.classes import Classes
-from segkit.data.files import read_header, read_image
+from segkit.data.files import Pixels, read_header, read_image
 from segkit.data.labels import Labels
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -21,6 +21,9 @@ class Source(Protocol):
     Attributes:
         classes: The classes that the masks are made of.
         problems: What was wrong already when the files were listed, one line each; such images are left out.
+
+    It may also have `blocks`, the numbers of successive images that lie together, as in shards; the order of an epoch then keeps few of
+    them in use at a time (`segkit.data.randomness.permutation`).
     """
 
     classes: Classes
@@ -40,8 +43,8 @@ class Source(Protocol):
         """The image's file and the mask's, where each has a file of its own."""
         ...
 
-    def read(self, index: int) -> tuple[Array, Array]:
-        """Image, uint8 [H, W, C], and mask, uint8 [H, W], of any sizes; a file that cannot be read is a SegkitError."""
+    def read(self, index: int) -> tuple[Pixels, Array]:
+        """Image, uint8 or uint16 [H, W, C], and mask, uint8 [H, W], of any sizes; a file that cannot be read is a SegkitError."""
         ...
 
 
@@ -104,7 +107,7 @@ class FilePairs:
         """The image's file and the mask's."""
         return os.fsdecode(self._images[index]), os.fsdecode(self._masks[index])
 
-    def read(self, index: int) -> tuple[Array, Array]:
+    def read(self, index: int) -> tuple[Pixels, Array]:
         """Image, uint8 [H, W, C] (uint16 where files of 16 bits are read), and mask, uint8 [H, W]."""
         image, mask = self.paths(index)
-        return read_image(image, self.reading.channels), self.reading.labels.read(mask)
+        return read_image(image, self.reading.channels, self.reading.bits), self.reading.labels.read(mask)

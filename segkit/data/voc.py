@@ -4,8 +4,8 @@ from pathlib import Path
 
 from segkit.config import DataConfig
 from segkit.data.classes import Classes, voc_color
+from segkit.data.download import missing
 from segkit.data.source import FilePairs, Reading, Source
-from segkit.errors import SegkitError
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
@@ -25,7 +25,7 @@ def open_voc(root: Path, config: DataConfig, channels: int = 3) -> dict[str, Sou
     for split in ("train", "val"):
         listing = base / "ImageSets" / "Segmentation" / f"{split}.txt"
         if not listing.is_file():
-            raise SegkitError(f"{listing} is missing; unpack VOCtrainval_11-May-2012.tar in {root}")
+            raise missing("voc", root, listing)
         names = listing.read_text(encoding="utf-8").split()
         images = [base / "JPEGImages" / f"{n}.jpg" for n in names]
         masks = [base / "SegmentationClass" / f"{n}.png" for n in names]

@@ -64,8 +64,8 @@ def record_stages(model: nn.Module, run: nn.Module, image: np.ndarray) -> list[S
 
     Args:
         model: The network whose operators are observed.
-        run: Maps uint8 images `[1, C, H, W]` to anything; put into evaluation mode.
-        image: uint8 `[H, W, C]`.
+        run: Maps images `[1, C, H, W]` to anything; put into evaluation mode.
+        image: `[H, W, C]`, of the type that `run` takes.
     """
     stages: list[Stage] = []
 
@@ -143,7 +143,7 @@ def draw_features(networks: Sequence[Network], image: np.ndarray, name: str, cha
 
     Args:
         networks: Side by side.
-        image: What they saw, uint8 `[H, W, C]`.
+        image: What they saw, in colours: uint8 `[H, W, 3]`.
         name: Its name.
         channels: Maps shown before and after each stage: those that vary most in the window, each in a grey scale of its own.
         crop: Side of the central window in image pixels, a multiple of the coarsest stride; default: the largest up to `WINDOW`.
@@ -194,7 +194,7 @@ def _draw_image(sheet: _Sheet, image: np.ndarray, window: Window, place: tuple[i
 
     (x, y, side), (h, w) = place, image.shape[:2]
     ax = sheet.axes(x, y, side * min(1, w / h), side * min(1, h / w))
-    ax.imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
+    ax.imshow(image)
     box = (window.left - 0.5, window.top - 0.5), window.side, window.side
     ax.add_patch(Rectangle(*box, fill=False, edgecolor=ACCENT, linewidth=1.5 * sheet.unit, clip_on=False))
 

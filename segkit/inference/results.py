@@ -187,7 +187,8 @@ def _overlay(path: Path, bands: Iterable[Band], picture: Picture, colors: Sequen
             pixels = (pixels >> 8).astype(np.uint8)
         pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
         mixed = (pixels.astype(np.uint16) + palette[labels] + 1) // 2
-        parts.append(np.where((labels == IGNORE_INDEX)[..., None], pixels, mixed).astype(np.uint8))
+        painted = palette[labels].any(axis=2) & (labels != IGNORE_INDEX)  # a black class, the background of most, would only darken
+        parts.append(np.where(painted[..., None], mixed, pixels).astype(np.uint8))
         yield band
     Image.fromarray(np.concatenate(parts)).save(path, quality=90)
 

@@ -98,7 +98,8 @@ def _weighed_tiles(
                 scores = network(tiles).chunk(len(batch))
                 while batch:  # nothing but the tile that is added up is kept
                     weights = (down * torch.from_numpy(batch.pop(0).weights)).to(scores[0].device)
-                    yield scores[0] * weights
+                    weighed = torch.empty_like(scores[0], dtype=torch.float32)  # in the layout of the scores, which a plain product loses
+                    yield torch.mul(scores[0], weights, out=weighed)
                     scores = scores[1:]
 
 

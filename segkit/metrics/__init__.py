@@ -2,10 +2,13 @@
 
 from segkit.metrics.artefacts import NetworkIndex, Spectrum, checkerboard_index, operator_index, phase_gains
 from segkit.metrics.boundary import bf_scores, boundary_counts, boundary_iou, trimap_matrices
+from segkit.metrics.calibration import Calibration, Reliability
 from segkit.metrics.confusion import Scores, confusion_matrices, confusion_matrix, labels, scores
 
 __all__ = [
+    "Calibration",
     "NetworkIndex",
+    "Reliability",
     "Scores",
     "Spectrum",
     "bf_scores",

@@ -89,6 +89,7 @@ def test_evaluation_needs_no_flag_and_repeats_the_number_that_training_printed(f
     assert (test["split"], test["images"]) == ("test", 4)
     with Image.open(run / "eval" / "test-last" / "panel.png") as panel:
         assert panel.width > 100
+    assert (run / "eval" / "test-last" / "gallery.html").stat().st_size > 10_000
     names = np.load(run / "eval" / "test-last" / "per_image.npz")["name"]
     assert len(set(names)) == 4
 
@@ -104,7 +105,7 @@ def test_evaluation_says_what_is_missing(folder):
     with pytest.raises(SegkitError, match=r"cannot make the folder .*choose a place"):
         evaluation.main(["--out", str(run / "config.yaml" / "inside")])
     evaluation.main([str(run / "checkpoints" / "best.ckpt"), "--out", "here", "--images", "0"])
-    assert {p.name for p in Path("here").iterdir()} == {"metrics.json", "per_image.npz"}
+    assert {p.name for p in Path("here").iterdir()} == {"metrics.json", "per_image.npz", "per_image.csv", "confusion.png"}
 
 
 def test_grey_images_of_several_sizes_from_files_and_evaluation_in_another_folder(folder, monkeypatch, caplog):

@@ -54,7 +54,7 @@ def test_the_fingerprint_is_that_of_names_and_contents_wherever_they_lie(make_fo
     tmp_path.rename(moved)
     there = DataConfig(kind="folder", root=str(moved), crop=64)
     assert fingerprint(there) == first
-    (moved / "classes.txt").write_text((moved / "classes.txt").read_text() + " ")
+    (moved / "classes.txt").write_text((moved / "classes.txt").read_text().replace("class1", "pole"))
     assert (changed := fingerprint(there)) != first
     (moved / "images/train/train0.png").rename(moved / "images/train/train9.png")
     assert fingerprint(there) not in (first, changed)
@@ -83,4 +83,46 @@ def test_files_behind_links_count_and_what_a_file_browser_leaves_does_not(make_f
     (root / "images/.DS_Store").write_text("seen")
     assert fingerprint(config) == first
     (elsewhere / "train0.png").write_text("another image")
+    assert fingerprint(config) != first
+
+
+def test_reports_and_caches_beside_the_images_do_not_count(make_folder):
+    root = make_folder()
+    config = DataConfig(kind="folder", root=str(root))
+    first = fingerprint(config)
+    for path in ("data-report/report.json", "cache/images.bin", "README.md", "images/unused.png"):
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text("x")
+    assert fingerprint(config) == first
+
+
+def test_of_a_manifest_the_files_it_lists_count_and_their_splits(make_folder):
+    root = make_folder(train=4, val=0)
+    config = DataConfig(kind="manifest", root=str(root))
+
+    def write(last, *more):
+        rows = [f"images/train/train{i}.png,masks/train/train{i}.png,{split}" for i, split in enumerate(("train", "val", last))]
+        (root / "manifest.csv").write_text("\n".join(["image,mask,split", *rows, *more]))
+        return fingerprint(config)
+
+    first = write("train")
+    assert write("train", "", ",,") == first
+    assert write("val") != first
+    assert write("train", "images/train/train3.png,masks/train/train3.png,val") != first
+    assert write("train") == first
+    (root / "images/train/train3.png").write_text("not listed")
+    assert fingerprint(config) == first
+    (root / "masks/train/train0.png").write_text("listed")
+    assert fingerprint(config) != first
+
+
+def test_of_shards_the_index_counts(tmp_path):
+    config = DataConfig(kind="shards", root=str(tmp_path))
+    with pytest.raises(SegkitError, match=r"shards.json cannot be read"):
+        fingerprint(config)
+    (tmp_path / "shards.json").write_text("sha256 of train-000000.tar")
+    first = fingerprint(config)
+    (tmp_path / "report.json").write_text("{}")
+    assert fingerprint(config) == first
+    (tmp_path / "shards.json").write_text("another sha256")
     assert fingerprint(config) != first

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from segkit.config import DataConfig
+from segkit.data.cache import Cached
 from segkit.data.check import count_classes
 from segkit.data.dataset import EvalDataset, TrainDataset
+from segkit.data.digest import StreamDigest
 from segkit.data.module import SegmentationDataModule
 from segkit.data.scenes import Scenes
 from segkit.data.transforms import TrainTransform
@@ -63,7 +65,7 @@ def test_workers_change_nothing():
 
 def test_spawned_workers_change_nothing_either(make_folder):
     options = {"kind": "folder", "root": str(make_folder()), "check": False}
-    loader = module(workers=1, steps=2, **options).train_dataloader()
+    loader = module(workers=1, steps=2, cache="ram", **options).train_dataloader()  # whose memory they share
     loader.multiprocessing_context = "spawn"
     assert digests(loader) == digests(module(steps=2, **options).train_dataloader())
 
@@ -102,6 +104,9 @@ def test_what_a_run_cannot_start_with_is_one_line(make_folder):
         module(scenes_val=0).prepare()
     with pytest.raises(SegkitError, match="images/val"):
         module(kind="folder", root=str(make_folder(val=0))).prepare()
+    (make_folder() / "manifest.csv").write_text("image,mask,split\nimages/train/train0.png,masks/train/train0.png,train\n")
+    with pytest.raises(SegkitError, match="no split val, only train; write val in the column split"):
+        module(kind="manifest", root=str(make_folder())).prepare()
     with pytest.raises(SegkitError, match=r"--data\.batch_size 0"):
         module(batch_size=0)
     with pytest.raises(SegkitError, match="no split val"):
@@ -149,3 +154,84 @@ def test_an_empty_split_is_a_finding_of_the_check_not_a_lack_of_devices(make_fol
         path.unlink()
     with pytest.raises(SegkitError, match=r"split without an image that has a mask \(1\):\n    val"):
         SegmentationDataModule(DataConfig(kind="folder", root=str(root))).prepare()
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_changes_no_batch(cache, workers, make_folder, tmp_path):
+    options = {"kind": "folder", "root": str(make_folder(train=6)), "rotate": 20.0, "cache_folder": str(tmp_path / "cache")}
+    plain, kept = module(**options), module(**options, cache=cache, workers=workers)
+    assert digests(kept.train_dataloader()) == digests(plain.train_dataloader())
+    assert digests(kept.val_dataloader()) == digests(plain.val_dataloader())
+    assert isinstance(kept.train_dataloader().dataset.source, Cached)
+
+
+def test_a_cache_is_announced_and_only_for_training(make_folder, monkeypatch):
+    options = {"kind": "folder", "root": str(make_folder(test=2)), "cache": "ram"}
+    data = module(**options)
+    data.prepare()
+    assert str(data).endswith(", cached in memory: 0 MiB")
+    next(iter(data.eval_dataloader("test")))
+    assert not data._caches
+    scored = module(**options)
+    scored.prepare(splits=("test",))
+    assert "cached" not in str(scored)
+    on_disk = module(**{**options, "cache": "disk"})
+    on_disk.prepare(2)
+    assert str(on_disk).endswith(", cached on disk")
+    with pytest.raises(SegkitError, match=r"--data.cache ram: 2 devices would each keep a copy; use --data.cache disk"):
+        module(**options).prepare(2)
+    monkeypatch.setattr("segkit.data.cache.available_memory", lambda: 1000)
+    with pytest.raises(SegkitError, match="the decoded train and val images take 0 MiB"):
+        module(**options).prepare()
+
+
+def test_rare_crops_are_decided_by_seed_epoch_and_image_alone(make_folder):
+    options = {"kind": "folder", "root": str(make_folder(train=6, size=(90, 70))), "rotate": 20.0}
+    rare = digests(module(rare_crops=0.5, **options).train_dataloader())
+    assert digests(module(rare_crops=0.5, workers=2, **options).train_dataloader()) == rare
+    assert digests(module(rare_crops=0.5, check=False, **options).train_dataloader()) == rare
+    assert digests(module(rare_crops=0.5, done=2, **options).train_dataloader()) == rare[2:]
+    assert not set(digests(module(**options).train_dataloader())) & set(rare)
+
+
+def test_rare_crops_count_once_on_the_first_rank(make_folder):
+    options = {"kind": "folder", "root": str(make_folder()), "rare_crops": 0.5}
+    alone = module(**options)
+    counts = alone.class_pixels().pixels
+    assert np.array_equal(alone.train_dataloader().dataset.transform.rare.weights, 1 / counts)
+    sent = []
+
+    def broadcast(value):
+        sent.append(value)
+        return counts
+
+    for rank in (0, 1):
+        data = module(rank=rank, world=2, **options)
+        data.trainer.strategy = SimpleNamespace(broadcast=broadcast)
+        assert np.array_equal(data.train_dataloader().dataset.transform.rare.weights, 1 / counts)
+    assert np.array_equal(sent[0], counts)
+    assert sent[1] is None
+    assert "summaries" not in data.__dict__  # the second rank read nothing
+
+
+def test_without_rare_crops_no_class_is_counted(make_folder, monkeypatch):
+    data = module(kind="folder", root=str(make_folder()))
+    monkeypatch.setattr(data, "class_pixels", None)
+    assert data.train_dataloader().dataset.transform.rare is None
+
+
+def test_sixteen_bits_reach_the_batch(monkeypatch):
+    class Deep(Scenes):
+        def read(self, index):
+            image, mask = super().read(index)
+            return image.astype(np.uint16) * 257, mask
+
+    monkeypatch.setattr("segkit.data.module.open_sources", lambda config, channels: {"train": Deep("train", 6, 48)})
+    batches = list(module(steps=2, workers=2, bits=16).train_dataloader())
+    assert batches[0]["image"].dtype == torch.uint16
+    assert batches[0]["image"].numpy().max() > 255
+    assert digests(batches) == digests(module(steps=2, bits=16).train_dataloader())
+    digest = StreamDigest()
+    digest.update(batches[0])
+    assert digest.batches

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from segkit.config import DataConfig
-from segkit.data.transforms import TrainTransform, _turned
+from segkit.data.transforms import TrainTransform, _cut
+from segkit.data.window import Window
 from segkit.errors import SegkitError
 
 RNG = np.random.default_rng(3)
@@ -82,14 +83,14 @@ def test_zoom_is_log_uniform():
 def test_rotation_turns_about_the_centre_of_the_window():
     image, mask = marked(33, 33)
     for degrees, quarter in ((90, 1), (180, 2), (-90, 3)):
-        turned, labels = _turned(image, mask, 33, (0, 0, 33), degrees)
+        turned, labels = _cut(image, mask, 33, Window(0, 0, 33, degrees))
         assert np.array_equal(labels, np.rot90(mask, quarter))
         assert np.array_equal(turned, np.rot90(image, quarter))
 
 
 def test_corners_that_rotation_uncovers_are_ignored():
     image, mask = np.full((32, 32, 3), 90, np.uint8), np.zeros((32, 32), np.uint8)
-    crop, labels = _turned(image, mask, 32, (0, 0, 32), 45.0)
+    crop, labels = _cut(image, mask, 32, Window(0, 0, 32, 45.0))
     # the square and the turned square share 2 (sqrt 2 - 1) of their area
     assert (labels == 255).mean() == pytest.approx(3 - 2 * 2**0.5, abs=0.02)
     assert not crop[0, 0].any()
@@ -97,7 +98,7 @@ def test_corners_that_rotation_uncovers_are_ignored():
 
 def test_a_turned_crop_inside_a_large_image_ignores_nothing():
     image, mask = marked(200, 200)
-    turned, labels = _turned(image, mask, 32, (80, 80, 32), 30.0)
+    turned, labels = _cut(image, mask, 32, Window(80, 80, 32, 30.0))
     assert labels.max() < 255
     assert turned.shape == (32, 32, 3)
 
@@ -160,3 +161,80 @@ def test_values_out_of_range_name_their_flag(option, value):
     with pytest.raises(SegkitError, match=f"--data.{option} ") as caught:
         TrainTransform(replace(DataConfig(), **{option: value}))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": (0.2, 0.3)}, {"scale": (0.4, 3.0)}, {"rotate": 40.0, "scale": (0.7, 1.4)}, {"hflip": 0.5, "vflip": 0.5, "rotate90": 0.5},
+        {"blur": 1.0},
+    ],
+)  # fmt: skip
+def test_every_channel_is_treated_as_it_would_be_alone(dtype, channels, options):
+    image, mask = RNG.integers(0, np.iinfo(dtype).max + 1, (50, 60, channels), dtype), RNG.integers(0, 9, (50, 60), np.uint8)
+    transform = TrainTransform(replace(PLAIN, **options))
+    for seed in range(4):
+        crop, labels = transform(image, mask, seed)
+        assert (crop.shape, crop.dtype) == ((32, 32, channels), dtype)
+        for c in range(channels):
+            alone, same = transform(image[..., c : c + 1], mask, seed)
+            assert np.abs(crop[..., c].astype(int) - alone[..., 0]).max() <= 1  # rounding
+            assert np.array_equal(labels, same)
+
+
+def test_sixteen_bits_come_through_whole():
+    """A ramp of all 65536 values, in every option that changes colours, none of which happens."""
+    image = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1).repeat(3, 2)
+    untouched = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "jitter": 1.0}
+    for options in ({"jitter": 1e-12}, {"noise": 1e-12}, {"blur": 1e-12}, {**untouched, "brightness": 1e-12}):
+        transform = TrainTransform(replace(PLAIN, crop=256, **options))
+        crop, _ = transform(image, np.zeros((256, 256), np.uint8), 0)
+        assert crop.dtype == np.uint16
+        assert np.array_equal(crop, image)
+
+
+@pytest.mark.parametrize("option", ["brightness", "contrast", "saturation", "hue"])
+def test_colours_of_sixteen_bits_change_as_those_of_eight(option):
+    small = RNG.integers(0, 256, (32, 32, 3), np.uint8)
+    none = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+    transform = TrainTransform(replace(PLAIN, jitter=1.0, **{**none, option: 0.3}))
+    for seed in range(5):
+        eight, _ = transform(small, np.zeros((32, 32), np.uint8), seed)
+        sixteen, _ = transform(small.astype(np.uint16) * 257, np.zeros((32, 32), np.uint8), seed)
+        # of eight bits hues are held in steps of 2 degrees
+        assert np.abs(sixteen / 257 - eight).mean() < (3 if option == "hue" else 1)
+        if option != "hue":
+            assert np.abs(sixteen / 257 - eight).max() < 2.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bands_change_by_one_factor_and_about_their_own_means(dtype):
+    white = np.iinfo(dtype).max
+    bands = np.zeros((32, 32, 5), dtype)
+    for c in range(5):
+        bands[:16, :, c], bands[16:, :, c] = white * (c + 2) // 20, white * (c + 4) // 20
+    image, mask = bands, np.zeros((32, 32), np.uint8)
+    shares = {"saturation": 0.9, "hue": 0.5, "jitter": 1.0}  # which there is nothing to apply to
+    for seed in range(4):
+        brighter, _ = TrainTransform(replace(PLAIN, brightness=0.5, contrast=0.0, **shares))(image, mask, seed)
+        factors = brighter.astype(float) / image
+        assert factors.std() < 0.03
+        contrasted, _ = TrainTransform(replace(PLAIN, brightness=0.0, contrast=0.5, **shares))(image, mask, seed)
+        assert contrasted.mean((0, 1)) == pytest.approx(image.mean((0, 1)), abs=white / 150)
+        spreads = contrasted.astype(float).std((0, 1)) / image.astype(float).std((0, 1))
+        assert spreads.std() < 0.06
+        assert abs(spreads.mean() - 1) > 0.01
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_noise_of_sixteen_bits_has_the_deviation_of_eight(channels):
+    grey = np.full((256, 256, channels), 30000, np.uint16)
+    transform = TrainTransform(replace(PLAIN, crop=256, noise=1.0))
+    deviations = [(transform(grey, grey[..., 0].astype(np.uint8), seed)[0] / 65535.0).std((0, 1)) for seed in range(12)]
+    assert np.min(deviations) > 0.0099
+    assert np.max(deviations) < 0.0505
+    noisy = transform(grey, grey[..., 0].astype(np.uint8), 1)[0].astype(float)
+    if channels > 1:  # every channel has noise of its own
+        assert abs(np.corrcoef(noisy[..., 0].ravel(), noisy[..., 1].ravel())[0, 1]) < 0.02

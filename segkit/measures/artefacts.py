@@ -1,99 +1,16 @@
-"""What an evaluation measures beside its confusion matrices: callbacks that listen to it, and what is told of their results.
+"""Checkerboards: what the operators and the logits repeat. Shapes: B batch, C channels, K classes, F frequencies, S period."""
 
-Shapes: B batch, K classes, N images, R radii, F frequencies, s period.
-"""
-
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from segkit.metrics import (
-    NetworkIndex,
-    Spectrum,
-    bf_scores,
-    boundary_counts,
-    boundary_iou,
-    operator_index,
-    scores,
-    trimap_matrices,
-)
+from segkit.metrics import NetworkIndex, Spectrum, operator_index
 from segkit.metrics.artefacts import NULLS, SCALES
-from segkit.metrics.boundary import RADII
 from segkit.models.fingerprint import operators
-from segkit.results import gather
-
-
-class Clock(Callback):
-    """The seconds that the last validation took, loading and the other callbacks included."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts."""
-        self.seconds = -time.perf_counter()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops."""
-        self.seconds += time.perf_counter()
-
-
-class BoundaryMeasures(Callback):
-    """Boundary IoU counts, trimap matrices and BF score of every image of a validation (`segkit.metrics.boundary`)."""
-
-    def __init__(self) -> None:
-        self.columns: list[tuple[Tensor, ...]] = []
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts anew."""
-        self.columns = []
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Measures the `prediction` [B, H, W] in `outputs`."""
-        task: Any = pl_module
-        maps, classes, ignored = (outputs["prediction"], batch["mask"]), len(task.class_names), task.ignore_index
-        columns = (
-            batch["index"],
-            *boundary_counts(*maps, classes, ignored),
-            trimap_matrices(*maps, classes, ignore_index=ignored),
-            bf_scores(*maps, classes, ignored).nanmean(1),
-        )
-        self.columns.append(tuple(column.cpu() for column in columns))
-
-    def gathered(self) -> dict[str, np.ndarray]:
-        """The columns for `per_image.npz`, of all processes, in the order of the images; every process must call it.
-
-        `boundary_intersection` and `boundary_union` int64 `[N, K]`, `trimap_radius` int64 `[R]`, `trimap_matrix` int64 `[N, R, K, K]`
-        (rows truth, columns prediction), `bf` float64 `[N]` (NaN for an image in which no class has a contour).
-        """
-        _, intersection, union, matrix, bf = gather(*(torch.cat(column).numpy() for column in zip(*self.columns, strict=True)))
-        return {
-            "boundary_intersection": intersection,
-            "boundary_union": union,
-            "trimap_radius": np.array(RADII),
-            "trimap_matrix": matrix,
-            "bf": bf,
-        }
-
-
-def boundary_summary(columns: Mapping[str, np.ndarray], class_names: Sequence[str]) -> dict[str, Any]:
-    """The scores of a data set, from the columns of `BoundaryMeasures.gathered`; NaN where there is nothing to measure."""
-    iou = boundary_iou(torch.from_numpy(columns["boundary_intersection"]), torch.from_numpy(columns["boundary_union"]))
-    near = torch.from_numpy(columns["trimap_matrix"]).sum(0)
-    return {
-        "miou": iou.nanmean().item(),
-        "iou": dict(zip(class_names, iou.tolist(), strict=True)),
-        "bf": torch.from_numpy(columns["bf"]).nanmean().item(),
-        "trimap": {str(r): scores(matrix).miou for r, matrix in zip(columns["trimap_radius"].tolist(), near, strict=True)},
-    }
 
 
 class ArtefactMeasures(Callback):
@@ -197,22 +114,3 @@ def _channels_seen(model: nn.Module, wanted: Mapping[str, nn.Module], image_chan
         for module, training in modes.items():
             module.training = training
     return seen
-
-
-def lines(measured: Mapping[str, Any]) -> dict[str, str]:
-    """The results in words, for `segkit.console.header`, from what `boundary_summary` and `ArtefactMeasures.summary` return."""
-    rows = {}
-    if "boundary" in measured:
-        found = measured["boundary"]
-        rows["boundary mIoU"] = f"{_digits(found['miou'])}   BF score {_digits(found['bf'])}"
-        rows["trimap mIoU"] = "   ".join(f"{r} px {_digits(value)}" for r, value in found["trimap"].items())
-    if "artefacts" in measured:
-        found = measured["artefacts"]
-        rows["CI_op"] = "   ".join(f"{name} {_digits(value)}" for name, value in found["ci_op"].items())
-        rows["CI_net"] = "   ".join(f"{s} px {_digits(value)}" for s, value in found["ci_net"].items())
-        rows["CI_net, null"] = "   ".join(f"{s} px {_digits(value)}" for s, value in found["null"].items())
-    return rows
-
-
-def _digits(value: float) -> str:
-    return "none" if value != value else f"{value:.4f}"
