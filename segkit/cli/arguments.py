@@ -57,6 +57,8 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints one line on stderr and leaves with exit code 2."""
+        if "arguments are required" in message:
+            message = f"no {self.words[0].upper()}; call it as {self.format_usage().removeprefix('usage: ').strip()}"
         sys.stderr.write(f"{self.prog}: error: {message.removeprefix('argument ')}\n")
         sys.exit(2)
 

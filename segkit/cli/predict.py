@@ -177,9 +177,9 @@ def open_exported(config: PredictConfig, file: Path) -> Predictor:
     ):
         if getattr(config, name) != usual:
             raise SegkitError(f"--{name} {getattr(config, name)}: an exported network {why}; leave the option out, or give the run")
-    from segkit.inference.exported import Exported
+    from segkit.onnx_model import OnnxModel
 
-    return Exported(file, tile=config.tile, overlap=config.overlap, tta=config.tta)
+    return OnnxModel(file, tile=config.tile, overlap=config.overlap, tta=config.tta)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def blend(
             if beside is not None:
                 tile[..., : beside.shape[-1]] += beside
             width = following.start - column.start if following else len(column)
-            beside = tile[..., width:]
+            beside = copy(tile[..., width:])
             done = tile[..., :width]
             if below[c] is not None:
                 done[..., : below[c].shape[-2], :] += below[c]

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +72,8 @@ class Folder:
         with ExitStack() as stack:
 
             def temporary(final: Path) -> Path:
+                for left in final.parent.glob(f".{escape(final.stem)}.*.tmp{final.suffix}"):  # by a killed process: the claim is ours
+                    left.unlink(missing_ok=True)
                 path = final.with_name(f".{final.stem}.{os.getpid()}.tmp{final.suffix}")
                 stack.callback(path.unlink, missing_ok=True)
                 return path

@@ -39,11 +39,20 @@ class TiffRows:
         self.path = path
         try:
             self.file = tifffile.TiffFile(path)
-            found: list[Any] = list(self.file.pages)
-            pages = [page for page in found if not page.is_reduced and not page.is_mask]
         except Exception as error:  # what a decoder raises for damaged bytes has no common type
             raise SegkitError(f"cannot read {path}: {error}; replace or remove the file") from None
-        self.pages, first = pages, pages[0]
+        try:
+            self._look()
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _look(self) -> None:
+        found: list[Any] = list(self.file.pages)
+        pages = self.pages = [page for page in found if not page.is_reduced and not page.is_mask]
+        if not pages:
+            raise SegkitError(f"cannot read {self.path}: no picture in it; replace or remove the file")
+        first = pages[0]
         self.size: tuple[int, int] = (first.imagelength, first.imagewidth)
         self.samples: int = first.samplesperpixel
         self.channels = self.samples * len(pages)
@@ -59,8 +68,9 @@ class TiffRows:
         elif first.imagedepth > 1 or self.dtype not in (np.uint8, np.uint16):
             problem = f"values of type {self.dtype}"
         if problem:
-            self.file.close()
-            raise SegkitError(f"{path}: {problem}, in a file too large to be converted whole; store it as plain RGB or bands, 8 or 16 bits")
+            raise SegkitError(
+                f"{self.path}: {problem}, in a file too large to be converted whole; store it as plain RGB or bands, 8 or 16 bits"
+            )
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop`, uint8 or uint16 [n, W, C].
@@ -168,10 +178,10 @@ def write_mask(
     palette = np.zeros((3, 256), np.uint16)
     palette[:, : len(colors)] = np.asarray(colors, np.uint16).T * 257
     tags = [*extratags, *([(GDAL_NODATA, 2, 0, str(hole), True)] if hole is not None else [])]
-    tiles = _tiles(bands, size[1])
+    bands = iter(bands)
     tifffile.imwrite(
         path,
-        tiles,
+        _tiles(bands, size[1]),
         shape=size,
         dtype=np.uint8,
         tile=(TILE, TILE),
@@ -185,7 +195,7 @@ def write_mask(
         maxworkers=1,
         **more,
     )
-    assert next(tiles, None) is None  # and what the bands still have to do behind the last one is done
+    assert next(bands, None) is None  # by which they do what they have to do behind the last one, too
 
 
 def _tiles(bands: Iterable[Bytes], width: int) -> Iterator[Bytes]:

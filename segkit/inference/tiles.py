@@ -96,11 +96,13 @@ def _weighed_tiles(
             while batch := list(islice(alike, batch_size)):
                 tiles = torch.cat([band[..., column.start : column.stop] for column in batch])
                 scores = network(tiles).chunk(len(batch))
-                while batch:  # nothing but the tile that is added up is kept
+                del tiles
+                while batch:  # a tile's scores go when it is weighed
                     weights = (down * torch.from_numpy(batch.pop(0).weights)).to(scores[0].device)
                     weighed = torch.empty_like(scores[0], dtype=torch.float32)  # in the layout of the scores, which a plain product loses
-                    yield torch.mul(scores[0], weights, out=weighed)
+                    torch.mul(scores[0], weights, out=weighed)
                     scores = scores[1:]
+                    yield weighed
 
 
 def _layout(scores: Tensor) -> torch.memory_format:

@@ -108,4 +108,4 @@ def test_blend_keeps_the_overlapping_rows_only():
     blocks = sum(block.size for _, _, block in blend(rows, columns, tiles, copy))
     assert blocks == 3 * 32 * 20 * 32 * 12
     overlap = rows[0].stop - rows[1].start
-    assert 0 < most <= 3 * overlap * (32 * 12 + 64)
+    assert 0 < most <= 3 * overlap * (32 * 12 + 2 * 64)
