@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from segkit import __version__
-from segkit.export.graph import white
 from segkit.models import FCN, UNet
 from segkit.task import SegmentationTask
 
@@ -30,7 +29,7 @@ def card(task: SegmentationTask, normalize: bool) -> dict[str, Any]:
         "class_names": task.class_names,
         "colors": task.colors,
         "in_channels": h["in_channels"],
-        "white": white(task),
+        "white": task.hparams["white"],
         "mean": h["mean"],
         "std": h["std"],
         "normalize": normalize,

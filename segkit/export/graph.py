@@ -68,7 +68,7 @@ def capture(task: SegmentationTask, normalize: bool = True) -> ExportedProgram:
     image = torch.zeros(b, int(task.hparams["in_channels"]), h, w, dtype=mean.dtype)
     if normalize:
         network = Pixels(network, mean.cpu(), scale.cpu())
-        image = image.to(torch.uint8 if white(task) == 255 else torch.uint16)
+        image = image.to(torch.uint8 if task.hparams["white"] == 255 else torch.uint16)
     try:
         with torch.no_grad(), quiet():
             graph = _export(network, image).module(check_guards=False)
@@ -97,11 +97,6 @@ def quiet() -> Iterator[None]:
 def _export(network: nn.Module, image: Tensor) -> ExportedProgram:
     sizes = {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}
     return torch.export.export(network, (image,), dynamic_shapes=(sizes,), strict=False)
-
-
-def white(task: SegmentationTask) -> int:
-    """The pixel value that counts as 1: 255, or 65535 for images of 16 bits."""
-    return int(task.hparams.get("white", 255))
 
 
 def cannot_export(task: SegmentationTask, error: Exception, what: str = "for images of any size") -> SegkitError:

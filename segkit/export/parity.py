@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from segkit.errors import RunFailed
-from segkit.export.graph import white
 from segkit.export.program import load_program
 from segkit.export.weights import load_safetensors
 from segkit.task import SegmentationTask
@@ -83,12 +82,12 @@ def compare(
 
 def random_images(task: SegmentationTask, sizes: Iterable[tuple[int, int]] = SIZES) -> Iterable[Tensor]:
     """Random pixels, uint8 or uint16, one image and two of every size."""
-    generator = torch.Generator().manual_seed(0)
+    generator, white = torch.Generator().manual_seed(0), task.hparams["white"]
     for h, w in sizes:
         for batch in (1, 2):
             shape = (batch, int(task.hparams["in_channels"]), h, w)
-            pixels = torch.randint(white(task) + 1, shape, generator=generator, dtype=torch.int32)
-            yield pixels.to(torch.uint8 if white(task) == 255 else torch.uint16)
+            pixels = torch.randint(white + 1, shape, generator=generator, dtype=torch.int32)
+            yield pixels.to(torch.uint8 if white == 255 else torch.uint16)
 
 
 def runner(path: Path, task: SegmentationTask, normalize: bool, threads: int | None = None) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,6 @@ import torch
 
 from segkit import __version__
 from segkit.errors import SegkitError
-from segkit.export.graph import white
 from segkit.models import FCN, UNet
 from segkit.task import SegmentationTask
 
@@ -30,7 +29,6 @@ def write_safetensors(task: SegmentationTask, path: Path) -> None:
         )
     values = {
         "segkit_version": __version__,
-        "white": white(task),
         "step": task.step,
         "task": {**task.hparams, "encoder_weights": None},
     }

@@ -15,7 +15,9 @@ from segkit.errors import RunFailed, SegkitError
 from segkit.export import SIZES, capture, compare, export, load_program, load_safetensors, write
 from segkit.export.parity import Parity, random_images, runner
 from segkit.export.table import small_task
+from segkit.inference.model import Model
 from segkit.models import UNet
+from segkit.onnx_model import OnnxModel
 from segkit.task import SegmentationTask
 
 
@@ -105,14 +107,21 @@ def test_files_hold_no_path_of_this_machine(unet, tmp_path):
 
 
 def test_images_of_16_bits_and_another_opset(tmp_path):
-    task = tiny()
-    task.hparams["white"] = 65535
+    torch.manual_seed(0)
+    task = SegmentationTask(
+        ["a", "b"], [[0, 0, 0], [1, 1, 1]], [0.5] * 2, [0.2] * 2, in_channels=2, white=65535, decoder_channels=[4]
+    ).eval()
     assert export(task, tmp_path / "m.onnx", opset=18).holds
     import onnx
 
     model = onnx.load(tmp_path / "m.onnx")
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
     assert model.opset_import[0].version == 18
+    deep = OnnxModel(tmp_path / "m.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (20, 31, 2), np.uint8)
+    expected = Model(task, torch.device("cpu")).probabilities(image * np.uint16(257))
+    np.testing.assert_allclose(deep.probabilities(image * np.uint16(257)), expected, atol=1e-5)
+    np.testing.assert_allclose(deep.probabilities(image), expected, atol=1e-5)  # 8 bits are scaled up
 
 
 def test_a_program_is_read_back_with_its_card(tmp_path):
