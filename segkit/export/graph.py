@@ -4,10 +4,11 @@ Shapes: B batch, C channels, K classes, H W rows/columns.
 """
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ def capture(task: SegmentationTask, normalize: bool = True) -> ExportedProgram:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps back what exporters print and warn: pages of their graph, where what they raise becomes one line."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
