@@ -5,6 +5,7 @@ Shapes: B batch, C/D channels in/out, H W rows/columns.
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -54,5 +55,12 @@ def pad_to_stride(images: Tensor, stride: int, smallest: int) -> Tensor:
         smallest: A multiple of `stride`; batch normalisation needs two cells a side to train on one tiny image.
     """
     h, w = images.shape[-2:]
+    if (
+        torch.compiler.is_exporting()
+    ):  # new symbols for the cells: every size behind them is a plain multiple, and divides without remainder
+        rows, columns = (torch.sym_fresh_size(torch.sym_max((n + stride - 1) // stride, smallest // stride)) for n in (h, w))
+        for cells in (rows, columns):
+            torch._check(cells >= smallest // stride)
+        return pad(images, (0, stride * columns - w, 0, stride * rows - h), mode="replicate")  # type: ignore[arg-type]
     down, right = (max(math.ceil(n / stride) * stride, smallest) - n for n in (h, w))
     return pad(images, (0, right, 0, down), mode="replicate") if down or right else images

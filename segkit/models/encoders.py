@@ -139,6 +139,33 @@ def build_encoder(
     return PretrainedEncoder(network, in_channels, depth)
 
 
+def fix_padding(network: nn.Module) -> None:
+    """Gives timm's convolutions that pad by the size of their input (`same`) the padding that it comes to in a decoder's encoder, in place.
+
+    There, strides divide the sizes that they meet, and the padding is a constant. As a function of the size it would keep an exported
+    network from taking images of any size.
+    """
+    from timm.layers.conv2d_same import Conv2dSame
+
+    for parent in list(network.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is Conv2dSame:
+                conv = layer
+                assert isinstance(conv, nn.Conv2d)
+                sizes = zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
+                height, width = (max((k - 1) * d + 1 - s, 0) for k, d, s in sizes)
+                border = nn.ZeroPad2d((width // 2, width - width // 2, height // 2, height - height // 2))
+                setattr(parent, name, nn.Sequential(border, _unpadded(conv)))
+
+
+def _unpadded(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution with the same weights and no padding."""
+    c, d, k = conv.in_channels, conv.out_channels, conv.kernel_size
+    plain = nn.Conv2d(c, d, k, conv.stride, 0, conv.dilation, conv.groups, device="meta")  # type: ignore[arg-type]
+    plain.weight, plain.bias = conv.weight, conv.bias
+    return plain
+
+
 def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Module:
     import segmentation_models_pytorch as smp
 

@@ -1,0 +1,65 @@
+"""Weights as safetensors, with a card from which segkit builds the network again: no code in the file, no pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segkit import __version__
+from segkit.errors import SegkitError
+from segkit.models import FCN, UNet
+from segkit.task import SegmentationTask
+
+CARD = "segkit"  # the key of the card in the file's own metadata
+
+
+def write_safetensors(task: SegmentationTask, path: Path) -> None:
+    """Writes the weights as they were trained, unfolded, and the card: in the file's metadata, and beside it as `NAME.json`.
+
+    Raises:
+        SegkitError: The network is of a class of one's own, which no card describes.
+    """
+    from safetensors.torch import save
+
+    if type(task.model) not in (UNet, FCN):
+        raise SegkitError(
+            f"the network {type(task.model).__name__} is a class of your own, which a card cannot rebuild: save its state_dict yourself, "
+            "or choose --format onnx or torch_export"
+        )
+    values = {
+        "segkit_version": __version__,
+        "step": task.step,
+        "task": {**task.hparams, "encoder_weights": None},
+    }
+    state = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
+    path.write_bytes(save(state, metadata={CARD: json.dumps(values)}))
+    path.with_suffix(".json").write_text(json.dumps(values, indent=2) + "\n")
+
+
+def load_safetensors(path: str | Path) -> SegmentationTask:
+    """The task behind a file of `write_safetensors`, in evaluation mode; it needs neither the checkpoint nor the JSON file beside it.
+
+    Raises:
+        SegkitError: The file is missing, damaged, not of segkit, or of a version that builds another network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            values: dict[str, Any] = json.loads((file.metadata() or {})[CARD])
+            state: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    except KeyError:
+        raise SegkitError(f"{str(path)!r} has no card of segkit: write it by export.py --format safetensors") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise SegkitError(f"cannot read the weights {str(path)!r} ({str(error).splitlines()[0]}); export them again") from None
+    try:
+        task = SegmentationTask(**values["task"])
+        task.model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SegkitError(
+            f"{str(path)!r} was written by segkit {values.get('segkit_version')} and does not fit this version ({reason}); use that one"
+        ) from None
+    task.step = values["step"]
+    return task.eval()

@@ -1,0 +1,53 @@
+"""Operators rewritten for inference: equal in float64 for every size, at the borders too."""
+
+import pytest
+import torch
+from torch import nn
+
+from segkit.export import rewrite_operators
+from segkit.export.rewrite import as_transposed
+from segkit.models import build_model
+from segkit.upsampling import UPSAMPLERS, Bilinear, Nearest
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 7), (97, 13)])
+def test_nearest_and_its_convolution_are_one_transposed_convolution(scale, size):
+    operator = Nearest(3, 5, scale).double()
+    operator.reset_parameters("standard")
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(as_transposed(operator)(x), operator(x), rtol=0, atol=1e-13)
+
+
+def test_the_kernel_by_hand():
+    operator = Nearest(1, 1, 2)
+    with torch.no_grad():
+        operator.conv.weight.copy_(torch.tensor([[1.0, 2, 4]]).T @ torch.tensor([[0.0, 1, 0]]))
+    kernel = as_transposed(operator).weight[0, 0]
+    assert kernel.tolist() == [[0, w, w, 0] for w in (4, 6, 3, 1)]  # w2, w1 + w2, w0 + w1, w0
+
+
+def test_every_nearest_of_a_network_and_nothing_else():
+    torch.manual_seed(0)
+    network = (
+        build_model("unet", 3, decoder_channels=(8, 8), encoder="plain", upsample=["nearest", "bilinear"], upsample_width=[4, 4])
+        .double()
+        .eval()
+    )
+    x = torch.randn(1, 3, 9, 14, dtype=torch.float64)
+    with torch.no_grad():
+        before = network(x)
+        assert rewrite_operators(network) == 1
+        torch.testing.assert_close(network(x), before, rtol=0, atol=1e-12)
+    assert isinstance(network.stages[0].upsample.operator, nn.ConvTranspose2d)
+    assert isinstance(network.stages[1].upsample.operator, Bilinear)
+    assert rewrite_operators(network) == 0
+
+
+def test_an_operator_of_ones_own_that_derives_from_nearest_keeps_its_forward():
+    class Mine(UPSAMPLERS["nearest"]):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    assert rewrite_operators(nn.Sequential(Mine(2, 2))) == 0
