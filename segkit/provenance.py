@@ -113,5 +113,5 @@ class Provenance(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write the file, whole or not at all."""
         if trainer.is_global_zero:
-            values = {**self.start, "step": trainer.global_step, **self.stream.state_dict()}
+            values = {**self.start, "step": trainer.global_step, **self.stream.state_dict(trainer.global_step)}
             write_whole(self.path, json.dumps(values, indent=2) + "\n")

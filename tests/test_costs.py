@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from segkit.cli.costs import run_length
+from segkit.config import DataConfig, TrainConfig
 from segkit.costs import TOLERANCE, count, latency, match_widths, measure, peak_memory
+from segkit.data.module import SegmentationDataModule
 from segkit.errors import SegkitError
 from segkit.models import FCN, UNet
 from segkit.upsampling import UPSAMPLERS
@@ -90,3 +93,10 @@ def test_a_measurement_holds_every_cost():
     assert result["latency_iqr_ms"][0] <= result["latency_ms"] <= result["latency_iqr_ms"][1]
     assert result["step_ms"] > 0
     assert result["memory_mib"] >= 0
+
+
+def test_the_length_of_a_run_that_favours_rare_classes_is_measured():
+    data = DataConfig(scenes_train=9, scenes_val=2, scenes_test=0, scenes_size=48, crop=32, batch_size=4, rare_crops=0.5)
+    length = run_length(TrainConfig(data=data), SegmentationDataModule(data))
+    assert length["images"] == {"train": 9, "val": 2}
+    assert length["augment_ms"] > length["read_ms"] > 0

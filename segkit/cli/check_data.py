@@ -38,18 +38,29 @@ def check(config: CheckConfig) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from segkit.data.open import open_sources
+    from segkit.doctor.advice import command, for_shards
     from segkit.doctor.page import page
     from segkit.doctor.report import as_json, diagnose
 
     console, out = Console(), Path(config.out)
     sources = open_sources(config.data, config.in_channels)
+    if config.to_shards:
+        from segkit.data.shards import hold_empty
+
+        hold_empty(Path(config.to_shards))
     for folder in (out, *([Path(config.write_config).parent] if config.write_config else [])):
         try:  # before the work, not after it
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(folder, error) from None
     with Progress(
-        TextColumn("[bold]check"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn("[bold]check"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("check", total=sum(map(len, sources.values())))
         report = diagnose(config, sources, lambda: bar.advance(task))
@@ -67,7 +78,9 @@ def check(config: CheckConfig) -> None:
         from segkit.data.shards import write_shards
 
         folder = Path(config.to_shards)
-        with Progress(TextColumn("[bold]shards"), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as bar:
+        with Progress(
+            TextColumn("[bold]shards"), BarColumn(), MofNCompleteColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as bar:
             task = bar.add_task("shards", total=sum(map(len, sources.values())))
             try:
                 write_shards(sources, folder, config.shard_size * 2**20, lambda images: bar.advance(task, images))
@@ -76,7 +89,10 @@ def check(config: CheckConfig) -> None:
                     f"--to_shards {folder}: {error.strerror or error}; choose a place with room that you may write to"
                 ) from None
         console.print(
-            f"shards  {folder}; train with --data.kind shards --data.root {folder}", soft_wrap=True, highlight=False, markup=False
+            f"shards  {folder}; train on them with\n{command(*for_shards(report.advice, config, folder))}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
         )
 
 
@@ -100,10 +116,11 @@ def _show(console: "Console", report: "Report") -> None:
         if len(group) > SHOWN:
             console.print(Text(f"           and {len(group) - SHOWN} more", style="dim"))
         console.print(Text(f"         remedy: {about.remedy}"), soft_wrap=True)
-    for value in report.values[:SHOWN]:
-        console.print(
-            Text(f"         value {value.value}: {value.pixels} pixels in {value.files} mask{'s' * (value.files != 1)}"), soft_wrap=True
-        )
+        for value in report.values[:SHOWN] if kind == "labels" else ():
+            held = f"{value.pixels} pixels in {value.files} mask{'s' * (value.files != 1)}"
+            console.print(Text(f"         value {value.value}: {held}"), soft_wrap=True)
+        if kind == "labels" and report.mapping:
+            console.print(Text(f"         all of them ignored, for their classes to be filled in: {report.mapping}"), soft_wrap=True)
     if not report.findings:
         console.print("nothing is wrong")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)

@@ -80,13 +80,17 @@ def measure_costs(config: TrainConfig) -> dict[str, object]:
 
 def run_length(config: TrainConfig, data: "SegmentationDataModule") -> dict[str, object]:
     """How much work a run has and what its data take, so that its time can be estimated; milliseconds are those of one process."""
+    import numpy as np
+
     from segkit.costs import latency
     from segkit.data.dataset import EvalDataset, TrainDataset
     from segkit.data.transforms import TrainTransform
 
     epochs, steps = config.trainer.max_epochs, config.trainer.max_steps
     train, scored = data.sources["train"], data.sources.get("val", data.sources["train"])
-    augmented, whole, turn = TrainDataset(train, TrainTransform(config.data), config.seed), EvalDataset(scored), itertools.count()
+    rarity = np.ones(len(data.classes), np.int64)  # which classes are rare takes no time, to find it out would
+    transform, whole, turn = TrainTransform(config.data, rarity), EvalDataset(scored), itertools.count()
+    augmented = TrainDataset(train, transform, config.seed)
     return {
         "steps": epochs * data.steps_per_epoch(1, config.trainer.accumulate) if epochs else steps,
         "images": {split: len(source) for split, source in data.sources.items()},

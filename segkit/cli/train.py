@@ -1,5 +1,6 @@
 """`train.py`: trains a network and leaves a run folder."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -254,4 +255,5 @@ def report(
     assert task.validation_scores is not None
     console.print(score_table(task.validation_scores, task.class_names, f"validation after {step} steps"))
     script = Path(sys.argv[0]).with_name("eval.py")
-    console.print(f"run folder  {folder}\nnext        python {script} {folder}", soft_wrap=True, highlight=False)
+    next_command = shlex.join(["python", str(script), str(folder)])
+    console.print(f"run folder  {folder}\nnext        {next_command}", soft_wrap=True, highlight=False, markup=False)

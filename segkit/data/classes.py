@@ -47,8 +47,11 @@ def read_classes(path: str | Path) -> Classes:
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise SegkitError(f"{path} is missing; write one line per class there: id name #rrggbb, such as 0 background #000000") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SegkitError(f"cannot read {path}: {error}; write one line per class there: id name #rrggbb") from None
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise SegkitError(f"cannot read {path}: {reason}; write one line per class there, in UTF-8: id name #rrggbb") from None
     found: dict[int, tuple[str, Color]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):

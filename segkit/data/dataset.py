@@ -10,6 +10,7 @@ from segkit.data.files import Pixels
 from segkit.data.randomness import sample_seed
 from segkit.data.source import Array, Source
 from segkit.data.transforms import TrainTransform
+from segkit.errors import SegkitError
 
 
 class Sample(TypedDict):
@@ -24,6 +25,16 @@ class Sample(TypedDict):
     image: torch.Tensor
     mask: torch.Tensor
     index: int
+
+
+class LoadingError(SegkitError):
+    """A file that could not be loaded.
+
+    Of an error in a loader process PyTorch hands on the type, and as message the whole traceback; here it is one line again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{__name__}.{type(self).__name__}: ")[2].rstrip())
 
 
 class TrainDataset(Dataset[Sample]):
@@ -43,7 +54,7 @@ class TrainDataset(Dataset[Sample]):
 
     def __getitem__(self, place: tuple[int, int]) -> Sample:
         epoch, index = place
-        image, mask = self.transform(*self.source.read(index), sample_seed(self.seed, epoch, index))
+        image, mask = self.transform(*_read(self.source, index), sample_seed(self.seed, epoch, index))
         return _sample(image, mask, index)
 
 
@@ -61,7 +72,14 @@ class EvalDataset(Dataset[Sample]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        return _sample(*self.source.read(index), index)
+        return _sample(*_read(self.source, index), index)
+
+
+def _read(source: Source, index: int) -> tuple[Pixels, Array]:
+    try:
+        return source.read(index)
+    except SegkitError as error:
+        raise LoadingError(str(error)) from None
 
 
 def _sample(image: Pixels, mask: Array, index: int) -> Sample:

@@ -96,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
         "error",
         "label that stands for no class",
         "The loss has no place for it.",
-        "--data.mapping '{OLD: NEW}' with a class id, or with 255 to ignore it; or add the class to classes.txt",
+        "--data.mapping '{OLD: NEW, ...}' with every value of the masks and its class id, or 255 to ignore it; or add it to classes.txt",
     ),
     # found when all pairs are known
     "binary": Kind(
@@ -143,7 +143,7 @@ KINDS: Mapping[str, Kind] = {
         "note", "image in printing colours", "It is converted without its colour profile.", "nothing, or convert the images to sRGB"
     ),
     "grey": Kind(
-        "note", "grey images stored as RGB", "All three channels are equal.", "--in_channels 1 is faster, unless the encoder is pretrained"
+        "note", "grey images read as RGB", "All three channels are equal.", "--in_channels 1 is faster, unless the encoder is pretrained"
     ),
     "unused_bits": Kind("note", "bits that no image uses", "Values reach a fraction of the range.", "--data.normalize dataset"),
     "small": Kind("note", "training image smaller than the crop", "It is padded with ignored pixels.", "a smaller --data.crop"),

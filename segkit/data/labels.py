@@ -15,7 +15,7 @@ from segkit.errors import SegkitError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 BINARY = {0: 0, 255: 1}
-IDS_REMEDY = "give their classes in --data.mapping, or 255 to ignore them"
+IDS_REMEDY = "give the class of every value in --data.mapping, or 255 to ignore it"
 BINARY_REMEDY = "--data.masks binary knows 0 and 255 only: use --data.masks ids, with --data.mapping for values that are no class id"
 FIXED_REMEDY = "the file is not as the authors of the data set made it: fetch it again"
 COLORS_REMEDY = "give their classes in classes.txt or, as '#rrggbb', in --data.mapping, or 255 there to ignore them"

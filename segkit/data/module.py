@@ -117,12 +117,12 @@ class SegmentationDataModule(pl.LightningDataModule):
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Note what is trained on, while it is in the memory of the host."""
         if self._trainer().training:
-            self.stream.update(batch)
+            self.stream.update(batch, self._trainer().global_step)
         return batch
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint holds: the digest of the batches so far."""
-        return self.stream.state_dict()
+        return self.stream.state_dict(self._trainer().global_step)
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
         """Go on with the digest of the earlier part of the run."""

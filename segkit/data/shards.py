@@ -132,8 +132,7 @@ def write_shards(
         SegkitError: An image cannot be read, or webdataset is not installed.
         OSError: The folder cannot be written to.
     """
-    if (folder / INDEX).exists():
-        raise SegkitError(f"{folder} holds shards already; choose another folder, or remove it")
+    hold_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
     splits: dict[str, dict[str, Any]] = {}
     kinds: set[tuple[int, int]] = set()
@@ -161,6 +160,12 @@ def write_shards(
     unfinished = folder / f"{INDEX}.part"
     unfinished.write_text(json.dumps(index), encoding="utf-8")
     os.replace(unfinished, folder / INDEX)
+
+
+def hold_empty(folder: Path) -> None:
+    """Refuse a folder that holds shards already."""
+    if (folder / INDEX).exists():
+        raise SegkitError(f"{folder} holds shards already; choose another folder, or remove it")
 
 
 def _has_size(path: Path, size: int) -> bool:

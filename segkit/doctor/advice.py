@@ -4,16 +4,17 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from segkit.config import CheckConfig, DataConfig
+from segkit.config import IGNORE_INDEX, CheckConfig, DataConfig
 from segkit.data.classes import count_pixels, median_frequency_weights
 from segkit.data.findings import Finding
+from segkit.data.open import ONLY
 from segkit.doctor.examine import SplitFacts
 
 SIDES = (64, 512)  # of the crop
@@ -23,6 +24,7 @@ BYTES = 3000  # of memory per pixel of a batch: the default network keeps 1400 i
 IMBALANCE = 5.0  # between the most and the least weighted class; below, weights change nothing
 NATURAL = (0.449, 0.226)  # mean and standard deviation over ImageNet's three channels
 FAR = 0.15  # of white
+LISTED = 32  # values of masks: more are no labels, but what became of them
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def advise(
         advice.append(Advice("data.masks", "colors", "masks hold colours, which classes.txt names"))
     if "deep_image" in kinds:
         advice.append(Advice("data.bits", 16, "images have more than 8 bits"))
-    if "channels" in kinds and bands:
+    if kinds & {"channels", "deep_image"} and bands:
         advice.append(Advice("in_channels", bands, "so many channels are in the files"))
     if facts is None or not facts.usable.any():
         return advice
@@ -97,6 +99,21 @@ def advise(
     return advice
 
 
+def mapping(values: Sequence[str], config: DataConfig, classes: int) -> str:
+    """The option that ignores values of mask files which stand for no class, to be filled in; "" where a mapping is no remedy.
+
+    Args:
+        values: The values, as numbers or `#rrggbb`.
+        config: How masks are read: what stands for a class now does so still.
+        classes: Number of classes.
+    """
+    if not values or len(values) > LISTED or config.kind not in ONLY["mapping"] or config.masks == "binary":
+        return ""
+    known = config.mapping or ({} if config.masks == "colors" else {str(k): k for k in range(classes)})
+    pairs = (known | dict.fromkeys(values, IGNORE_INDEX)).items()
+    return f"--data.mapping {shlex.quote(_flow({old if old.startswith('#') else int(old): new for old, new in pairs}))}"
+
+
 def statistics(facts: SplitFacts) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every channel over all usable images, each weighted by its pixels, in [0, 1]."""
     weight = facts.sizes[facts.usable].prod(axis=1, dtype=np.float64)
@@ -109,6 +126,14 @@ def command(advice: Sequence[Advice], config: CheckConfig) -> str:
     """The options on one command line, after those that say where the data are."""
     words = [f"--{name} {_word(value)}" for name, value in (_given(config) | {one.option: one.value for one in advice}).items()]
     return " ".join(["python scripts/train.py", *words])
+
+
+def for_shards(advice: Sequence[Advice], config: CheckConfig, folder: Path) -> tuple[list[Advice], CheckConfig]:
+    """The same for the data set as shards in a folder, which hold class ids and have their splits."""
+    default = DataConfig()
+    without = {name: getattr(default, name) for name, kinds in ONLY.items() if "shards" not in kinds}
+    data = replace(config.data, kind="shards", root=str(folder), download=False, **without)
+    return [one for one in advice if one.option.removeprefix("data.") not in without], replace(config, data=data)
 
 
 def configuration(advice: Sequence[Advice], config: CheckConfig, about: str) -> str:
@@ -144,7 +169,7 @@ def _given(config: CheckConfig, absolute: bool = False) -> dict[str, Any]:
 
 def _flow(value: Any) -> str:
     """A value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix("...\n").strip()
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False).removesuffix("...\n").strip()
 
 
 def _word(value: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from segkit.config import IGNORE_INDEX
 from segkit.data.findings import KINDS, Finding
 from segkit.data.source import Source
 from segkit.doctor.advice import statistics
@@ -92,7 +93,9 @@ def _figure(finding: Finding, sources: Mapping[str, Source], root: str | None) -
 
 def _values(report: Report) -> str:
     rows = [(value.value, f"{value.pixels:,}", f"{value.files:,}", ", ".join(value.first)) for value in report.values[:64]]
-    return _table(("value in mask files", "pixels", "masks", "first masks"), rows, words={3}) if rows else ""
+    told = f"<p>All of them ignored, for the classes to be filled in in place of {IGNORE_INDEX}:</p><pre>{escape(report.mapping)}</pre>"
+    table = _table(("value in mask files", "pixels", "masks", "first masks"), rows, words={3}) if rows else ""
+    return table + told * bool(report.mapping)
 
 
 def _classes(report: Report) -> str:

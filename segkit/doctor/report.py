@@ -10,10 +10,10 @@ import numpy as np
 
 from segkit.config import CheckConfig
 from segkit.data.classes import Classes
-from segkit.data.files import read_header
+from segkit.data.files import BANDS, read_header
 from segkit.data.findings import KINDS, Finding, Severity
 from segkit.data.source import Source
-from segkit.doctor.advice import Advice, advise, command, configuration, statistics
+from segkit.doctor.advice import Advice, advise, command, configuration, mapping, statistics
 from segkit.doctor.classes import Drift, class_findings, drifts, shares
 from segkit.doctor.duplicates import duplicates
 from segkit.doctor.examine import SplitFacts, examine
@@ -51,6 +51,7 @@ class Report:
         splits: The facts of every split.
         findings: The worst first, those of one kind together.
         values: Values in masks that stand for no class, the most frequent first.
+        mapping: The option that ignores them, for classes to be filled in.
         drifts: How far the classes of every split are from those of train.
         advice: Options to train with.
         command: The same as a command.
@@ -64,6 +65,7 @@ class Report:
     splits: Mapping[str, SplitFacts]
     findings: tuple[Finding, ...]
     values: tuple[Value, ...]
+    mapping: str
     drifts: tuple[Drift, ...]
     advice: tuple[Advice, ...]
     command: str
@@ -107,6 +109,7 @@ def diagnose(config: CheckConfig, sources: Mapping[str, Source], progress: Calla
     order = list(KINDS)
     findings.sort(key=lambda finding: (SEVERITIES.index(KINDS[finding.kind].severity), order.index(finding.kind)))
     advice = advise(seen.splits, findings, config, _bands(findings, sources))
+    values = _values(findings, sources)
     lengths = {split: len(source) for split, source in sources.items()}
     named = ", ".join(f"{length} {split}" for split, length in lengths.items())
     about = f"{config.data.kind}{f' in {config.data.root}' if config.data.root else ''}: {named} images, {len(classes)} classes"
@@ -116,7 +119,8 @@ def diagnose(config: CheckConfig, sources: Mapping[str, Source], progress: Calla
         lengths,
         seen.splits,
         tuple(findings),
-        _values(findings, sources),
+        values,
+        mapping([value.value for value in values], config.data, len(classes)),
         tuple(found),
         tuple(advice),
         command(advice, config),
@@ -135,9 +139,13 @@ def _short(finding: Finding, root: str) -> str:
 
 
 def _bands(findings: Sequence[Finding], sources: Mapping[str, Source]) -> int | None:
-    places = [finding.images[0] for finding in findings if finding.kind == "channels"]
-    files = sources[places[0][0]].paths(places[0][1]) if places else None
-    return read_header(files[0]).bands if files else None
+    """The channels of the first file that has not the wanted ones; of files of more bits that is not asked when they are read."""
+    for finding in findings:
+        files = sources[finding.images[0][0]].paths(finding.images[0][1]) if finding.kind in ("channels", "deep_image") else None
+        header = read_header(files[0]) if files else None
+        if header and (finding.kind == "channels" or header.mode not in BANDS):
+            return header.bands
+    return None
 
 
 def _values(findings: Sequence[Finding], sources: Mapping[str, Source]) -> tuple[Value, ...]:
@@ -169,6 +177,7 @@ def as_json(report: Report, sources: Mapping[str, Source]) -> dict[str, Any]:
         "counts": {severity: report.count(severity) for severity in SEVERITIES},
         "findings": findings,
         "unexpected_values": [asdict(value) for value in report.values],
+        "mapping": report.mapping,
         "splits": {split: _split(facts, report.classes.names) for split, facts in report.splits.items()},
         "drift": [asdict(one) for one in report.drifts],
         "advice": {one.option: {"value": one.value, "reason": one.reason} for one in report.advice},

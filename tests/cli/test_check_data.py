@@ -1,10 +1,13 @@
+import shlex
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from segkit.cli.check_data import main
-from segkit.cli.parsing import run
-from segkit.config import DataConfig
+from segkit.cli.parsing import Parser, run
+from segkit.config import CheckConfig, DataConfig, from_dict
 from segkit.data.open import open_sources
 from segkit.errors import RunFailed, SegkitError
 
@@ -25,7 +28,24 @@ def test_sound_data_become_shards(make_folder, tmp_path, capsys):
             original = source.read(names.index(written[split].name(index)))
             assert (image == original[0]).all()
             assert (mask == original[1]).all()
-    assert f"train with --data.kind shards --data.root {target}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"python scripts/train.py --data.kind shards --data.root {target} --data.crop 64" in said
+    assert not said.startswith("\n")
+    with pytest.raises(SegkitError, match="shards holds shards already"):  # before the files are read
+        main(options(root, tmp_path / "later", "--to_shards", str(target)))
+    assert not (tmp_path / "later").exists()
+
+
+def test_shards_are_trained_on_without_what_only_files_need(make_folder, tmp_path, capsys):
+    root, target = make_folder(train=4, val=2, classes=2), tmp_path / "my shards"
+    for mask in root.glob("masks/*/*.png"):
+        Image.fromarray(np.asarray(Image.open(mask)) * np.uint8(255)).save(mask)
+    main(options(root, tmp_path / "out", "--data.masks", "binary", "--data.bits", "16", "--to_shards", str(target)))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert f"--data.kind shards --data.root '{target}' --data.bits 16" in line
+    assert "--data.masks" not in line
+    config = from_dict(CheckConfig, Parser(CheckConfig, "").read(shlex.split(line)[2:8]))
+    assert config.data.kind == "shards"
 
 
 def test_data_with_errors_do_not(make_folder, tmp_path):

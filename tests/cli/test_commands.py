@@ -212,6 +212,8 @@ def test_a_signal_saves_the_run_and_resuming_ends_bit_identical(folder, monkeypa
     training.main(["--resume", str(part)])
     for key in ("state_dict", "raw_state_dict"):
         assert all(torch.equal(value, weights(part)[key][name]) for name, value in weights(whole)[key].items())
+    digests = [weights(run)["SegmentationDataModule"] for run in (whole, part)]
+    assert digests[0] == digests[1]  # each batch once, the one too that was loaded when the signal came
     losses = [[row["train/loss"] for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())] for run in (whole, part)]
     assert losses[0] == losses[1]
 

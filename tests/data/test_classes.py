@@ -57,3 +57,11 @@ def test_median_frequency_by_hand():
 
 def test_no_pixel_at_all_weighs_every_class_alike():
     assert median_frequency_weights(PixelCounts(np.zeros(2, np.int64), np.zeros(2, np.int64))) == [1.0, 1.0]
+
+
+def test_a_list_that_cannot_be_read_is_one_line_that_says_what_to_write(tmp_path):
+    with pytest.raises(SegkitError, match=r"^\S+classes.txt is missing; write one line per class there: id name #rrggbb, such as [^\n]+$"):
+        read_classes(tmp_path / "classes.txt")
+    (tmp_path / "classes.txt").write_bytes("0 Straße".encode("latin-1"))
+    with pytest.raises(SegkitError, match=r"^cannot read \S+classes.txt: not UTF-8; write one line per class there, in UTF-8"):
+        read_classes(tmp_path / "classes.txt")

@@ -46,6 +46,20 @@ def test_a_chain_goes_on_where_it_was():
     assert rest.state_dict() == whole.state_dict()
 
 
+def test_batches_of_a_step_that_is_not_done_are_left_out():
+    stream = StreamDigest()
+    for step, start in ((0, 0), (0, 1), (1, 2), (1, 3)):
+        stream.update(batch(start), step)
+    done, seen = stream.state_dict(1), stream.state_dict(2)
+    assert seen == stream.state_dict() != done
+    resumed = StreamDigest()
+    resumed.load_state_dict(done)
+    for start in (2, 3):
+        resumed.update(batch(start), 1)
+    assert resumed.state_dict(2) == seen
+    assert resumed.state_dict(1) == done
+
+
 def test_the_fingerprint_is_that_of_names_and_contents_wherever_they_lie(make_folder, tmp_path):
     root = make_folder()
     config = DataConfig(kind="folder", root=str(root))

@@ -4,11 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segkit.config import DataConfig
 from segkit.data.cache import Cached
 from segkit.data.check import count_classes
-from segkit.data.dataset import EvalDataset, TrainDataset
+from segkit.data.dataset import EvalDataset, LoadingError, TrainDataset
 from segkit.data.digest import StreamDigest
 from segkit.data.module import SegmentationDataModule
 from segkit.data.scenes import Scenes
@@ -235,3 +236,16 @@ def test_sixteen_bits_reach_the_batch(monkeypatch):
     digest = StreamDigest()
     digest.update(batches[0])
     assert digest.batches
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_cannot_be_loaded_is_one_line_from_any_process(make_folder, workers):
+    root = make_folder(train=1, val=1)
+    options = {"kind": "folder", "root": str(root), "workers": workers, "batch_size": 1, "crop": 16}
+    (root / "images/train/train0.png").write_bytes(b"no picture")
+    with pytest.raises(LoadingError) as error:
+        next(iter(module(**options).train_dataloader()))
+    assert str(error.value) == f"cannot read {root}/images/train/train0.png: not an image; replace or remove the file"
+    Image.fromarray(np.full((40, 48), 1000, np.uint16)).save(root / "masks/val/val0.png")
+    with pytest.raises(LoadingError, match=r"^\S+val0.png: 1000 \(1920 pixels\) stand for no class; [^\n]+$"):
+        next(iter(module(**options).val_dataloader()))

@@ -1,8 +1,11 @@
 import json
+import shlex
 from collections import Counter
 
 import numpy as np
 import pytest
+import tifffile
+import yaml
 from PIL import Image
 
 from segkit.cli.check_data import main
@@ -71,6 +74,27 @@ def test_ids_of_16_bits_are_listed_with_the_mapping_as_remedy(clean_set, tmp_pat
     assert {value["value"] for value in report["unexpected_values"]} == {"700", "1400"}
     assert "--data.mapping" in report["findings"][0]["remedy"]
     assert report["findings"][0]["count"] == 24
+    option, value = shlex.split(report["mapping"])
+    assert (option, yaml.safe_load(value)) == ("--data.mapping", {0: 0, 1: 1, 2: 2, 700: 255, 1400: 255})
+    filled = value.replace("700: 255", "700: 1").replace("1400: 255", "1400: 2")  # as its reader will
+    main(["--data.root", str(root), "--data.crop", "64", "--out", str(out), option, filled])
+    assert "labels" not in found(out)
+
+
+def test_the_images_of_16_bits_and_many_bands_are_told_at_once(tmp_path):
+    (tmp_path / "classes.txt").write_text("0 a\n1 b\n")
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(0, 9999, (40, 40, 5), np.uint16)
+        tifffile.imwrite(tmp_path / f"images/{i}.tif", pixels, photometric="minisblack", planarconfig="contig")
+        Image.fromarray((pixels[..., 0] > 5000).astype(np.uint8)).save(tmp_path / f"masks/{i}.png")
+    with pytest.raises(RunFailed):
+        main(["--data.root", str(tmp_path), "--out", str(tmp_path / "out")])
+    command = json.loads((tmp_path / "out/report.json").read_text())["command"]
+    words = shlex.split(command.removeprefix("python scripts/train.py "))
+    assert words[-4:] == ["--data.bits", "16", "--in_channels", "5"]
+    main([*words, "--data.crop", "32", "--out", str(tmp_path / "out")])
 
 
 def test_what_cannot_be_opened_at_all_is_one_line(tmp_path):
