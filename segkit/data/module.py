@@ -1,5 +1,6 @@
 """The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -89,6 +90,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         check_listing(files)
         return {}
 
+    @cached_property
+    def training_images(self) -> str:
+        """sha256 over the names of the training images: another one where images came or went, or a split by hash has moved."""
+        source = self._source("train")
+        return hashlib.sha256("\n".join(source.name(index) for index in range(len(source))).encode("utf-8", "surrogateescape")).hexdigest()
+
     def class_pixels(self) -> PixelCounts:
         """Pixels of every class in the training masks, from the check where it ran."""
         return self.summaries["train"].counts if "train" in self.summaries else count_classes(self._source("train"))
@@ -121,11 +128,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, str]:
-        """What a checkpoint holds: the digest of the batches so far."""
-        return self.stream.state_dict(self._trainer().global_step)
+        """What a checkpoint holds: the digest of the batches so far, and of what they are drawn from."""
+        return {**self.stream.state_dict(self._trainer().global_step), "images": self.training_images}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
-        """Go on with the digest of the earlier part of the run."""
+        """Go on with the digest of the earlier part of the run.
+
+        Raises:
+            SegkitError: The run was started with other training images.
+        """
+        if state_dict.get("images", self.training_images) != self.training_images:
+            now = len(self._source("train"))
+            raise SegkitError(
+                f"the training split has {now} images, which are not those that the run was started with; put them back, or start a new run"
+            )
         self.stream.load_state_dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Sample]:
