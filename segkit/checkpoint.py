@@ -44,6 +44,8 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """
     if "://" in str(path):
         raise SegkitError(f"checkpoint {str(path)!r} is a URL; download it and give the file")
+    if Path(path).suffix in (".onnx", ".pt2", ".safetensors"):
+        raise SegkitError(f"{str(path)!r} is an exported network or bare weights, no checkpoint; give the run folder or its .ckpt file")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:

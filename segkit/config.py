@@ -456,8 +456,9 @@ class ExportConfig:
             which segkit rebuilds the network
         checkpoint: which checkpoint of the run
         out: file to write; default: export/MODEL in the run's folder
-        normalize: put the normalisation into the graph, so that it takes pixel values as they are in the file
-        opset: ONNX operator set
+        normalize: put the normalisation into the graph, so that it takes pixel values as they are in the file; not of
+            safetensors, which hold no graph
+        opset: ONNX operator set; of --format onnx only
         check: compare the exported network with the original on 20 sizes, odd ones included
     """
 

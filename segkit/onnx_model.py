@@ -66,7 +66,15 @@ class OnnxModel:
         if not self.card["normalize"]:  # then the graph takes what is normalised already, as `SegmentationTask.normalize` does it
             mean, std = (np.array(values, np.float32)[:, None, None] * np.float32(self.white) for values in (self.mean, self.std))
             images = (images.astype(np.float32) - mean) * (1 / std)
-        found: Floats = self._session.run(["logits"], {"image": np.ascontiguousarray(images)})[0]
+        try:
+            found: Floats = self._session.run(["logits"], {"image": np.ascontiguousarray(images)})[0]
+        except Exception as error:  # onnxruntime has a type of its own for each kind of failure, want of memory among them
+            reason = " ".join(str(error).split())[:160]
+            raise SegkitError(f"onnxruntime cannot predict an image {list(images.shape)} ({reason}); try smaller tiles") from None
+        if found.shape != (wanted := (len(images), len(self.class_names), *images.shape[2:])):
+            raise SegkitError(
+                f"the network gives logits {list(found.shape)}, not {list(wanted)}; export it again by export.py --format onnx"
+            )
         return found
 
     def predict(self, image: str | Path | np.ndarray) -> Bytes:
@@ -134,7 +142,7 @@ def open_session(path: str | Path, threads: int | None = None) -> Any:
         return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a type of its own for each kind of damage
         reason = " ".join(str(error).split("\n", 1)[0].split())
-        data = "; its weights are in another file, which is missing" if "external" in reason.lower() else ""
+        data = "; its weights are in another file, which is missing or may not be read" if "external" in reason.lower() else ""
         raise SegkitError(f"cannot run {str(path)!r} ({reason[:160]}){data}; export it again by export.py --format onnx") from None
 
 
@@ -146,4 +154,34 @@ def _card(path: str | Path, session: Any) -> dict[str, Any]:
         values = {}
     if missing := [name for name in FIELDS if name not in values]:
         raise SegkitError(f"{str(path)!r} is no network of segkit: its metadata lack {missing[0]}; export one by export.py --format onnx")
+    if problem := _misfit(values, session):
+        raise SegkitError(f"{str(path)!r} does not fit its own metadata: {problem}; export it again by export.py --format onnx")
     return values
+
+
+def _misfit(card: dict[str, Any], session: Any) -> str | None:
+    """What of a card is not as `segkit.export` writes it, or not true of the graph beside it."""
+    channels, names, colors = card["in_channels"], card["class_names"], card["colors"]
+    if not _listed(names, str) or not 1 <= len(names) <= 256:
+        return "class_names are no list of names"
+    if not _listed(colors, list, len(names)) or not all(
+        _listed(color, int, 3) and 0 <= min(color) <= max(color) <= 255 for color in colors
+    ):
+        return f"colors are not {len(names)} triples in 0..255"
+    if type(channels) is not int or card["white"] not in (255, 65535) or type(card["normalize"]) is not bool:
+        return "in_channels, white or normalize have no such value"
+    if not (_listed(card["mean"], float | int, channels) and _listed(card["std"], float | int, channels) and 0 not in card["std"]):
+        return f"mean and std are not {channels} numbers each"
+    kind = "float" if not card["normalize"] else "uint8" if card["white"] == 255 else "uint16"
+    for what, found, wanted in (
+        ("input", session.get_inputs(), ("image", f"tensor({kind})", channels)),
+        ("output", session.get_outputs(), ("logits", "tensor(float)", len(names))),
+    ):
+        have = [(value.name, value.type, value.shape[1] if len(value.shape) == 4 else None) for value in found]
+        if have != [wanted]:
+            return f"its {what} is {have}, not {wanted}"
+    return None
+
+
+def _listed(values: Any, kind: Any, length: int | None = None) -> bool:
+    return isinstance(values, list) and length in (None, len(values)) and all(isinstance(value, kind) for value in values)

@@ -21,6 +21,7 @@ from segkit.errors import RunFailed, SegkitError
 from segkit.losses import build_loss
 from segkit.metrics import Scores, confusion_matrices, labels, scores
 from segkit.models import build_model
+from segkit.models.blocks import exact_group_norms
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 
 Batch = Mapping[str, Tensor]
@@ -109,6 +110,7 @@ class SegmentationTask(pl.LightningModule):
         )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
+        exact_group_norms(self.model)
         self.loss = build_loss(
             loss, num_classes=len(class_names), class_weights=class_weights, label_smoothing=label_smoothing, ignore_index=ignore_index
         )

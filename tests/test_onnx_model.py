@@ -115,6 +115,55 @@ def test_files_that_are_not_ours_are_one_line(file, tmp_path, monkeypatch):
         OnnxModel(file)
 
 
+def foreign(file, path, output="logits", channels=3, rank=4, **metadata):
+    """A graph that hands its image on, with the metadata of `file` but for `metadata`."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", channels, "h", "w"])
+    logits = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["b", 3, "h", "w"][:rank])
+    nodes = [helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT)]
+    nodes.append(helper.make_node("AveragePool", ["values"], [output], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1))
+    model = helper.make_model(helper.make_graph(nodes, "g", [image], [logits]), opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    kept = {p.key: p.value for p in onnx.load(file).metadata_props}
+    helper.set_model_props(model, {**kept, **metadata})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"class_names": "5"}, "class_names are no list"),
+        ({"class_names": "[]"}, "class_names are no list"),
+        ({"colors": "[[0, 0]]"}, "colors are not 3 triples"),
+        ({"white": '"x"'}, "in_channels, white or normalize"),
+        ({"normalize": '"no"'}, "in_channels, white or normalize"),
+        ({"mean": "[1]"}, "mean and std are not 3 numbers"),
+        ({"std": "[0, 1, 1]"}, "mean and std are not 3 numbers"),
+        ({"normalize": "false"}, r"its input is .*uint8.*, not .*float"),
+        ({"white": "65535"}, r"its input is .*uint8.*, not .*uint16"),
+        ({"channels": 4}, "its input is .*4.*, not .*3"),
+        ({"output": "scores"}, "its output is .*scores.*, not .*logits"),
+        ({"class_names": '["a", "b"]', "colors": "[[0, 0, 0], [1, 1, 1]]"}, "its output is .*3.*, not .*2"),
+    ],
+)
+def test_metadata_that_are_not_true_of_the_graph_are_one_line(file, tmp_path, change, match):
+    foreign(file, tmp_path / "m.onnx", **change)
+    with pytest.raises(SegkitError, match=f"does not fit its own metadata: .*{match}") as error:
+        OnnxModel(tmp_path / "m.onnx")
+    assert "\n" not in str(error.value)
+
+
+def test_a_graph_that_fails_or_gives_another_size_is_one_line(file, tmp_path):
+    foreign(file, tmp_path / "half.onnx")
+    with pytest.raises(SegkitError, match=r"gives logits \[1, 3, 4, 5\], not \[1, 3, 8, 9\]"):
+        OnnxModel(tmp_path / "half.onnx").predict(picture(8, 9))
+    model = OnnxModel(file)
+    with pytest.raises(SegkitError, match=r"onnxruntime cannot predict an image \[1, 2, 8, 9\]") as error:
+        model.logits(np.zeros((1, 2, 8, 9), np.uint8))
+    assert "\n" not in str(error.value)
+
+
 def test_nothing_is_imported_that_is_not_installed_there(file, tmp_path):
     Image.fromarray(picture(50, 70)).save(tmp_path / "image.png")
     code = f"""

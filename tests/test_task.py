@@ -1,5 +1,6 @@
 """The task: what a checkpoint carries, what a step computes, what stops a run."""
 
+import copy
 import math
 
 import numpy as np
@@ -303,3 +304,15 @@ def test_another_number_of_processes_cannot_go_on_with_a_run(tmp_path):
     with pytest.raises(SegkitError, match="trained by 4 processes; with 1 its batches would change"):
         trainer.fit(make(), loader(batch()), loader(batch()), ckpt_path=tmp_path / "b.ckpt")
     SegmentationTask.load(tmp_path / "b.ckpt")  # evaluation does not mind
+
+
+def test_group_norms_are_exact_in_the_layout_of_channels_last():
+    torch.manual_seed(0)
+    names, colors = ["a", "b"], [[0, 0, 0], [1, 1, 1]]
+    task = SegmentationTask(names, colors, [0.5] * 3, [0.2] * 3, decoder_channels=[8], norm="group").eval()
+    image = torch.randint(20, 24, (1, 3, 512, 512), dtype=torch.uint8)  # dark and even: means far from 0, deviations small
+    with torch.inference_mode():
+        found = task(image)
+        expected = copy.deepcopy(task.model).double()(task.normalize(image).double())
+    assert task.memory_format == torch.channels_last
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4 * expected.abs().max().item())

@@ -8,7 +8,7 @@ from typing import Any
 from segkit.cli.parsing import Parser
 from segkit.config import ExportConfig, from_dict
 from segkit.errors import SegkitError
-from segkit.runs import cannot_write, find_checkpoint, newest_run
+from segkit.runs import find_checkpoint, newest_run
 
 DESCRIPTION = (
     "Export a run. With no options: the last checkpoint of the newest run below runs/, as ONNX. "
@@ -56,7 +56,9 @@ def export_run(config: ExportConfig, checkpoint: Path) -> None:
     try:
         parity = export(task, out, config.format, normalize=config.normalize, opset=config.opset, check=config.check)
     except OSError as error:
-        raise cannot_write(out.parent, error) from None
+        raise SegkitError(
+            f"cannot write {str(out)!r} ({error.strerror or error}); choose a place that you may write to, with room"
+        ) from None
     rows = {"checkpoint": f"{checkpoint}, step {task.step}", "file": f"{out}, {out.stat().st_size / 2**20:.1f} MiB"}
     if config.format == "onnx":
         rows["opset"] = str(config.opset)

@@ -67,7 +67,7 @@ class Stack:
         for page in self.pages:
             if page.photometric not in (0, 1, 2, 5):
                 raise ValueError(f"colours of the kind {getattr(page.photometric, 'name', page.photometric)} in {self.type}")
-            _check_segments(page)
+            check_segments(page)
             values = page.asarray(maxworkers=1, squeeze=False)  # [planes, depth, H, W, samples]; the loader is parallel already
             values = values[:, 0].transpose(1, 2, 0, 3).reshape(*self.stored, -1)
             values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -102,8 +102,12 @@ def open_stack(file: BinaryIO) -> Stack:
     return stack
 
 
-def _check_segments(page: "TiffPage") -> None:
-    """Every strip or tile is there and of a sound size: tifffile leaves memory as it was for one that is not listed."""
+def check_segments(page: "TiffPage") -> None:
+    """Every strip or tile is there and of a sound size: tifffile leaves memory as it was for one that is not listed.
+
+    Raises:
+        ValueError: Says what is not.
+    """
     if page.is_contiguous:  # read as one piece, and its length is checked
         return
     offsets, counts, end = page.dataoffsets, page.databytecounts, page.parent.filehandle.size

@@ -46,6 +46,8 @@ def write_onnx(task: SegmentationTask, program: ExportedProgram, path: Path, nor
     except Exception as error:  # an exporter fails in any way that Python knows
         raise cannot_export(task, error, "to ONNX") from error
     assert exported is not None
+    if (made := exported.model.opset_imports[""]) != opset:
+        raise SegkitError(f"--opset {opset}: torch writes this network as {made} only")
     graph = exported.model.graph
     given, logits = graph.inputs[0], graph.outputs[0]
     given.shape = onnx_ir.Shape(["batch", task.hparams["in_channels"], "height", "width"])

@@ -1,5 +1,6 @@
 """A program of `torch.export` (.pt2): the graph with its weights, which torch runs and compiles ahead of time without segkit."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ CARD = "segkit.json"  # the name of the extra file with the card
 
 def write_program(task: SegmentationTask, program: ExportedProgram, path: Path, normalize: bool) -> None:
     """Writes a captured network to a `.pt2` file; its card is the extra file `segkit.json` in it."""
-    torch.export.save(program, path, extra_files={CARD: json.dumps(card(task, normalize))})
+    file = io.BytesIO()  # torch's writer ends the process where the disk is full
+    torch.export.save(program, file, extra_files={CARD: json.dumps(card(task, normalize))})
+    path.write_bytes(file.getbuffer())
 
 
 def load_program(path: str | Path) -> tuple[ExportedProgram, dict[str, Any]]:

@@ -51,7 +51,7 @@ def open_picture(image: str | Path | np.ndarray, channels: int, white: int) -> I
         rows = TiffRows(image)
         try:
             _check_type(rows.dtype, str(image), white)
-            convert = _converter(rows.channels, channels, str(image))
+            convert = _converter(rows.channels, channels, rows.model, str(image))
             yield Picture(rows.size, lambda start, stop: _scale(convert(rows.read(start, stop)), white))
         finally:
             rows.close()
@@ -103,10 +103,15 @@ def _scale(pixels: np.ndarray, white: int) -> np.ndarray:
     return pixels.astype(np.uint16) * np.uint16(257) if white > 255 and pixels.dtype == np.uint8 else pixels
 
 
-def _converter(have: int, want: int, name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """What `read_image` does to the channels of a file: grey to RGB, RGB to grey by Pillow's weights, an alpha channel dropped."""
+def _converter(have: int, want: int, model: str | None, name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What `read_image` does to the channels of a file: grey to RGB, RGB to grey by Pillow's weights, an alpha channel dropped.
+
+    Bands that are no colours (`model` is None) are never taken for some.
+    """
     if have == want:
         return lambda pixels: pixels
+    if model is None:
+        raise SegkitError(f"{name} has {have} channels that are no colours, the model takes {want}")
     if (have, want) == (4, 3):
         return lambda pixels: pixels[..., :3]
     if (have, want) in ((1, 3), (2, 3)):

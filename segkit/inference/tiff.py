@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segkit.data.tiff import Stack, check_segments
 from segkit.errors import SegkitError
 from segkit.inference.bands import Bytes
 
@@ -57,6 +58,8 @@ class TiffRows:
         self.samples: int = first.samplesperpixel
         self.channels = self.samples * len(pages)
         self.dtype: np.dtype[Any] = np.dtype(first.dtype)
+        stack = Stack(tuple(pages), True)
+        self.model = "RGB" if (first.photometric.name, self.channels) == ("YCBCR", 3) else stack.model
         turned = first.tags.get(274)
         problem = None
         if len(pages) > 1 and (self.samples > 1 or any(page.shape != first.shape or page.dtype != first.dtype for page in pages)):
@@ -71,6 +74,11 @@ class TiffRows:
             raise SegkitError(
                 f"{self.path}: {problem}, in a file too large to be converted whole; store it as plain RGB or bands, 8 or 16 bits"
             )
+        try:  # else what is missing would be black
+            for page in pages:
+                check_segments(page)
+        except ValueError as error:
+            raise SegkitError(f"cannot read {self.path}: {error}; replace or remove the file") from None
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop`, uint8 or uint16 [n, W, C].

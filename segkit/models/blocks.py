@@ -23,6 +23,22 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     raise SegkitError(f"unknown norm {norm!r}; choose from {', '.join(NORMS)}")
 
 
+def exact_group_norms(network: nn.Module) -> None:
+    """Makes every group norm of a network copy what lies in `channels_last` memory on a CPU, in place.
+
+    There torch 2.11 to 2.15 subtracts the squared mean from the mean of squares, in float32: of 1024 x 1024 values of mean 3 and deviation
+    0.05 the result is up to 0.5 off, and logits of a dark and even image a quarter of the largest.
+    """
+    for norm in network.modules():
+        if isinstance(norm, nn.GroupNorm):
+            norm.register_forward_pre_hook(_contiguous_on_cpu)
+
+
+def _contiguous_on_cpu(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+    (x,) = inputs
+    return (x.contiguous(),) if x.device.type == "cpu" and not torch.compiler.is_exporting() else None
+
+
 def conv_norm_act(in_channels: int, out_channels: int, norm: str = "batch") -> nn.Sequential:
     """3x3 convolution, normalisation, ReLU: `[B, C, H, W] -> [B, D, H, W]`; Kaiming weights, no bias in front of the norm."""
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)

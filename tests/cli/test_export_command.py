@@ -52,6 +52,11 @@ def test_other_formats_and_places(run, tmp_path, monkeypatch, capsys):
 def test_mistakes_are_one_line(run, tmp_path, capsys):
     with pytest.raises(SegkitError, match="does not exist; give a run folder"):
         exporting.main(["nowhere"])
+    (tmp_path / "m.onnx").touch()
+    with pytest.raises(SegkitError, match=r"m\.onnx' is an exported network or bare weights, no checkpoint; give the run"):
+        exporting.main([str(tmp_path / "m.onnx")])
+    with pytest.raises(SegkitError, match=r"cannot write '.*m\.onnx/x\.onnx' \(.+\); choose a place"):
+        exporting.main([str(run), "--check", "false", "--out", str(tmp_path / "m.onnx/x.onnx")])
     with pytest.raises(SegkitError, match=r"ends in \.onnx"):
         exporting.main([str(run), "--out", str(tmp_path / "m.pb")])
     with pytest.raises(SegkitError, match="--opset 17: give a number from 18 to 23"):

@@ -1,8 +1,12 @@
 """The formats: what is in the files, what comes out of them, and what is refused."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,8 @@ from segkit.inference.model import Model
 from segkit.models import UNet
 from segkit.onnx_model import OnnxModel
 from segkit.task import SegmentationTask
+
+ROOT = Path(__file__).parents[2]
 
 
 class Mine(nn.Module):
@@ -235,3 +241,33 @@ def test_a_traced_network_is_wrong_for_other_sizes():
         warnings.simplefilter("ignore")  # that it is deprecated, and that it may be wrong
         traced = torch.jit.trace(network, torch.randn(1, 3, 7, 9), check_trace=False)
     assert traced(torch.zeros(1, 3, 30, 50)).shape[-2:] != (30, 50)
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_file_that_was_there(tmp_path):
+    """Files may not grow beyond 20 kB in a process of its own: torch's writer of archives once ended it."""
+    path = tmp_path / "m.pt2"
+    path.write_text("the one before")
+    code = f"""
+import resource, signal
+from pathlib import Path
+from segkit.export import export
+from segkit.export.table import small_task
+task = small_task("fcn32s", "transpose_k2")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    export(task, {str(path)!r}, "torch_export", check=False)
+except OSError as error:
+    print("refused:", error.strerror)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, "refused"), done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "the one before"
+
+
+def test_an_opset_that_torch_does_not_write_is_no_other_one(tmp_path):
+    with pytest.raises(SegkitError, match="--opset 16: torch writes this network as 18"):
+        export(tiny(), tmp_path / "m.onnx", opset=16)

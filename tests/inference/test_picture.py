@@ -48,8 +48,17 @@ def test_a_large_tiff_is_read_as_a_small_one_is(tmp_path, monkeypatch):
     five = RNG.integers(0, 256, (20, 31, 5), np.uint8)
     tifffile.imwrite(tmp_path / "five.tif", five, photometric="minisblack", planarconfig="contig")
     np.testing.assert_array_equal(read(tmp_path / "five.tif", 5), five)
-    with pytest.raises(SegkitError, match="five.tif has 5 channels, the model takes 3"):
+    with pytest.raises(SegkitError, match="five.tif has 5 channels that are no colours, the model takes 3"):
         read(tmp_path / "five.tif")
+
+
+def test_four_bands_that_are_no_colours_are_not_taken_for_some(tmp_path, monkeypatch):
+    path = tmp_path / "four.tif"  # red, green, blue, near infrared, say
+    tifffile.imwrite(path, RNG.integers(0, 256, (20, 31, 4), np.uint8), photometric="minisblack", planarconfig="contig")
+    for largest in (files.MAX_PIXELS, 100):
+        monkeypatch.setattr(files, "MAX_PIXELS", largest)
+        with pytest.raises(SegkitError, match=r"four\.tif.* (4 bands|4 channels that are no colours)"):
+            read(path, 3)
 
 
 def test_eight_bits_are_scaled_for_a_model_of_sixteen(tmp_path, monkeypatch):

@@ -90,6 +90,16 @@ def test_what_cannot_be_streamed_is_refused_with_its_reason(tmp_path, image, opt
         TiffRows(tmp_path / "a.tif")
 
 
+def test_a_file_cut_off_behind_its_header_is_not_black_from_there_on(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, RGB, photometric="rgb", tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        last = file.pages.first.dataoffsets[-1]
+    path.write_bytes(path.read_bytes()[:last])
+    with pytest.raises(SegkitError, match=r"cannot read .*a\.tif: truncated; replace or remove the file"):
+        TiffRows(path)
+
+
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"II*\0" + b"\0" * 50)
     with pytest.raises(SegkitError, match="cannot read .*a.tif"):
