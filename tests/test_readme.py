@@ -3,20 +3,28 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from segkit.checkpoint import save_checkpoint
 from segkit.cli import ablate
+from segkit.cli.arguments import Arguments
 from segkit.cli.parsing import Parser, options
 from segkit.cli.visualize import FIGURES
-from segkit.config import AblateConfig, EvalConfig, TrainConfig, from_dict
+from segkit.config import AblateConfig, CheckConfig, EvalConfig, ExportConfig, PredictConfig, TrainConfig, from_dict
 from segkit.metrics import operator_index
 from segkit.models import UNet
+from segkit.task import SegmentationTask
 from segkit.upsampling import UPSAMPLERS, build_upsampler
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONFIGS = {"train": TrainConfig, "eval": EvalConfig, "ablate": AblateConfig} | {name: kind for name, (kind, _) in FIGURES.items()}
+CONFIGS = {
+    "train": TrainConfig, "eval": EvalConfig, "ablate": AblateConfig, "check_data": CheckConfig, "predict": PredictConfig,
+    "export": ExportConfig,
+} | {name: kind for name, (kind, _) in FIGURES.items()}  # fmt: skip
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
@@ -26,14 +34,17 @@ COMMANDS = [
 
 
 def test_the_blocks_are_found():
-    assert len(PYTHON) == README.count("```python") == 2
-    assert len(SHELL) == README.count("```bash") == 5
+    assert len(PYTHON) == README.count("```python") == 3
+    assert len(SHELL) == README.count("```bash") == 6
     assert {script for script, _ in COMMANDS} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["api", "hash"])
+@pytest.mark.parametrize("code", PYTHON, ids=["api", "load", "hash"])
 def test_the_python_blocks_run(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if "segkit.load" in code:
+        run_on_an_image(code, tmp_path)
+        return
     short = code.replace('DataConfig(kind="scenes")', 'DataConfig(kind="scenes", scenes_val=2)').replace("max_steps=400", "max_steps=2")
     names = {}
     exec(compile(short, "README.md", "exec"), names)
@@ -48,6 +59,21 @@ def test_the_python_blocks_run(code, tmp_path, monkeypatch, capsys):
         assert len(first) == 64
 
 
+def run_on_an_image(code, folder):
+    """The two lines of `segkit.load`, on a run and an image that are there."""
+    network = UNet(2, encoder="plain", decoder_channels=(8,))
+    task = SegmentationTask(["a", "b"], [[0, 0, 0], [9, 9, 9]], [0.5] * 3, [0.5] * 3, decoder_channels=[8])
+    task.model.load_state_dict(network.state_dict())
+    state = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams), "global_step": 0}
+    save_checkpoint(state, folder / "runs/NAME/ID/checkpoints/last.ckpt")
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
+    names = {}
+    exec(compile(code.replace("image.jpg", "image.png"), "README.md", "exec"), names)
+    assert names["mask"].dtype == np.uint8
+    assert np.array_equal(names["mask"], task.eval().predict(pixels))
+
+
 @pytest.mark.parametrize(("script", "words"), COMMANDS, ids=[" ".join([script, *words]) for script, words in COMMANDS])
 def test_the_commands_parse(script, words, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -57,6 +83,14 @@ def test_the_commands_parse(script, words, monkeypatch):
         return
     if script == "visualize":
         script, *words = words
+    if script == "predict":
+        parser = Arguments(PredictConfig, "", "")
+        parser.add_word("run", "")
+        parser.add_word("images", "", several=True)
+        config, given = parser.read(words)
+        assert config.out == "DIR"
+        assert given["images"] == ["image_or_folder"]
+        return
     while words and not words[0].startswith("--"):
         words = words[1:]  # runs
     parser = Parser(CONFIGS[script], "", file=script == "train")
@@ -67,7 +101,8 @@ def test_the_commands_parse(script, words, monkeypatch):
     typed = [word[2:].split("=")[0] for word in words if word.startswith("--")]
     fields = {name for name, _ in options(CONFIGS[script])}
     assert [name for name in typed if name not in fields | {"config", "resume"}] == []
-    assert config != CONFIGS[script]() or not set(typed) & (fields | {"config"})  # what was typed has arrived
+    changed = config != CONFIGS[script]() or words == ["--format", "onnx"]  # which is the default
+    assert changed or not set(typed) & (fields | {"config"})  # what was typed has arrived
 
 
 def test_the_options_exist():
