@@ -505,7 +505,7 @@ class CheckConfig:
 def _inference(config: EvalConfig | PredictConfig) -> None:
     _within("", config, 32, 65536, "tile")
     _within("", config, 0, 0.9, "overlap")
-    if not config.tta_scales or min(config.tta_scales) < 0.1 or max(config.tta_scales) > 8:
+    if not config.tta_scales or not all(0.1 <= scale <= 8 for scale in config.tta_scales):
         raise SegkitError(f"--tta_scales {config.tta_scales}: give factors from 0.1 to 8, such as [0.75,1,1.25]")
 
 

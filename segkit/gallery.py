@@ -98,7 +98,8 @@ def gallery(
 def describe(matrix: np.ndarray, class_names: Sequence[str]) -> str:
     """The scores of an image with something to score, and its class with most wrong pixels, in words."""
     hit, both = np.diagonal(matrix), matrix.sum(0) + matrix.sum(1)
-    present, most = both > 0, int((both - 2 * hit).argmax())
+    present = both > 0
+    most = int(np.lexsort((hit, 2 * hit - both))[0])  # of two classes, which share their wrong pixels, the one with fewer right ones
     miou = (hit[present] / (both - hit)[present]).mean()
     means = f"mIoU {100 * miou:.1f} %, accuracy {100 * hit.sum() / matrix.sum():.1f} %"
     wrong = f"; most wrong pixels: {class_names[most]}, {describe_class(matrix, most, class_names)}" if hit.sum() < matrix.sum() else ""

@@ -68,7 +68,7 @@ ALLOWED = {
     "metrics_file": set(),
     "tracking": {"config", "metrics_file"},
     "callbacks": {"errors", "tracking", "panels"},
-    "inference": {"errors", "config", "data", "metrics", "runs", "task", "inference"},
+    "inference": {"errors", "config", "data", "metrics", "panels", "runs", "task", "inference"},
     "onnx_model": {"errors", "data", "inference"},
     "export": {"errors", "config", "models", "upsampling", "task", "runs", "onnx_model", "export"},
     "doctor": {"errors", "config", "data", "panels", "runs", "doctor"},

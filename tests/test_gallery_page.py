@@ -49,3 +49,9 @@ def test_the_page_holds_its_pictures_and_asks_for_nothing():
     assert (wrong[110:, :, 0] - wrong[110:, :, 1] > 120).all()  # red where the road is taken for sky
     sizes = re.findall(r'<img [^>]*width="(\d+)" height="(\d+)" alt="([^"]+)"', page)
     assert sizes[0] == ("380", "190", "&lt;b&gt;: image")
+
+
+def test_of_two_classes_the_one_that_is_found_less_is_told():
+    assert "most wrong pixels: nucleus, IoU 40.0 %; 3 of 5 pixels missed, 100 % taken for ground" in describe(
+        np.array([[90, 0], [3, 2]]), ["ground", "nucleus"]
+    )

@@ -66,6 +66,7 @@ def compare(config: EvalConfig, checkpoints: Sequence[Path]) -> None:
     """
     runs: list[Scored] = []
     leader = True
+    look_ahead(config, checkpoints)
     for checkpoint in checkpoints:
         evaluation = open_evaluation(config, checkpoint)
         if any(evaluation.folder.resolve() == run.folder.resolve() for run in runs):
@@ -90,6 +91,21 @@ def compare(config: EvalConfig, checkpoints: Sequence[Path]) -> None:
         console.print(drawn)
     console.print(note(found, config.resamples), highlight=False)
     console.print(f"comparison  {folder / 'comparison.csv'}", soft_wrap=True, highlight=False)
+
+
+def look_ahead(config: EvalConfig, checkpoints: Sequence[Path]) -> None:
+    """Refuses runs of other classes or images before the first one is scored, not after the last one."""
+    first: tuple[list[str], list[str]] | None = None
+    for checkpoint in checkpoints:
+        evaluation = open_evaluation(config, checkpoint)
+        source = evaluation.data.sources[evaluation.split]
+        found = evaluation.task.class_names, [source.name(index) for index in range(len(source))]
+        first = first or found
+        for what, here, there in zip(("classes", "images"), first, found, strict=True):
+            if here != there:
+                raise SegkitError(
+                    f"{checkpoints[0]} and {checkpoint} have different {what}: compare runs on the same data, or give --data_root"
+                )
 
 
 def up_to_date(evaluation: Evaluation, config: EvalConfig) -> bool:

@@ -84,6 +84,7 @@ def predict(config: PredictConfig, run: str, words: Sequence[str]) -> None:
         overlays=config.overlays,
         probabilities=config.probabilities,
         overwrite=config.overwrite,
+        jobs=jobs,
     )
     claims, progress = Claims(folder.path / ".claims"), ProgressLine(len(jobs), "images")
     try:

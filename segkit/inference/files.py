@@ -43,6 +43,8 @@ def open_picture(image: str | Path | np.ndarray, channels: int, white: int) -> I
     """
     if isinstance(image, np.ndarray):
         yield _of_array(image, "the image", channels, white)
+    elif not isinstance(image, str | Path):
+        raise SegkitError(f"an image is a file name or a numpy array, not of type {type(image).__name__}; numpy.asarray makes one of most")
     elif Path(image).suffix.lower() == ".npy":
         yield _of_array(_map(Path(image)), str(image), channels, white)
     elif Path(image).suffix.lower() in TIFF and _tiff_pixels(image) > MAX_PIXELS:
@@ -82,12 +84,17 @@ def _map(path: Path) -> np.ndarray:
 
 
 def _of_array(array: np.ndarray, name: str, channels: int, white: int) -> Picture:
-    _check_type(array.dtype, name, white)
+    _check_type(array.dtype.newbyteorder("="), name, white)
     shape = (*array.shape, 1) if array.ndim == 2 else array.shape
     if array.ndim not in (2, 3) or shape[2] != channels or 0 in shape:
         wanted = f"[rows, columns, {channels}]" + (" or [rows, columns]" if channels == 1 else "")
         raise SegkitError(f"{name} has the shape {list(array.shape)}; the model takes {wanted}")
-    return Picture((shape[0], shape[1]), lambda start, stop: _scale(array[start:stop].reshape(-1, *shape[1:]), white))
+    native = array.dtype.newbyteorder("=")
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return _scale(array[start:stop].astype(native, copy=False).reshape(-1, *shape[1:]), white)
+
+    return Picture((shape[0], shape[1]), read)
 
 
 def _check_type(dtype: np.dtype[Any], name: str, white: int) -> None:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -25,9 +25,9 @@ class Job:
 
 
 def find_jobs(words: Sequence[str], out: Path, images_from: str | None = None) -> list[Job]:
-    """The images that files, folders (searched all the way down), globs and lists of these mean, each once, in order.
+    """The images that files, folders (searched all the way down, through links too), globs and lists of these mean, each once, in order.
 
-    Results of an earlier call that lie below a folder of images are not images.
+    Results of an earlier call that lie below a folder of images are not images. Two names of one file in a folder are two images.
 
     Args:
         words: Files, folders, globs.
@@ -48,7 +48,7 @@ def find_jobs(words: Sequence[str], out: Path, images_from: str | None = None) -
     inside = out.resolve()
     for word in words:
         for job in _expand(word):
-            image = job.image.resolve()
+            image = _placed(job.image)
             if not image.is_relative_to(inside) or Path(word).is_file():
                 jobs.setdefault(image, job)
     if not jobs:
@@ -63,6 +63,11 @@ def results(job: Job) -> str:
     return f"{job.name}{'.tif' if suffix in ('.tif', '.tiff') else '.npy' if suffix == '.npy' else '.png'}"
 
 
+def _placed(path: Path) -> Path:
+    """Where a file lies; a link is a file of its own."""
+    return path.parent.resolve() / path.name
+
+
 def _lines(path: str) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -74,7 +79,7 @@ def _lines(path: str) -> list[str]:
 def _expand(word: str) -> list[Job]:
     path = Path(word).expanduser()
     if path.is_dir():
-        jobs = _below(path, (Path(folder) / name for folder, _, names in os.walk(path) for name in names))
+        jobs = _below(path, _walk(path))
         if not jobs:
             raise SegkitError(f"{word}: no images in this folder; they end in {', '.join(SUFFIXES)}")
         return jobs
@@ -96,8 +101,21 @@ def _until_magic(path: Path) -> list[str]:
     return parts
 
 
+def _walk(root: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise SegkitError(f"cannot look into {error.filename} ({error.strerror}); make it readable, or name other folders")
+
+    seen = {root.resolve()}
+    for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
+        yield from (Path(folder) / name for name in names)
+        places = {name: (Path(folder) / name).resolve() for name in sorted(below)}
+        below[:] = [name for name, place in places.items() if place not in seen]  # a link may lead back
+        seen.update(places.values())
+
+
 def _below(root: Path, files: Iterable[Path]) -> list[Job]:
-    images = sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file())
+    named = (file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    images = sorted(file for file in named if file.is_file() or (file.is_symlink() and not file.exists()))  # a dead link is a bad image
     return [Job(image, PurePath(image.relative_to(root)).with_suffix("")) for image in images]
 
 
@@ -110,5 +128,5 @@ def _check(jobs: dict[Path, Job], out: Path) -> None:
                 f"{other.image} and {job.image} would both become {out / results(job)}; give each an --out of its own, "
                 "or name the folder above them, whose sub-folders are kept"
             )
-        if (out / results(job)).resolve() in jobs:
+        if _placed(out / results(job)) in jobs:
             raise SegkitError(f"--out {out}: {out / results(job)} is an image to predict and would be replaced; choose another folder")

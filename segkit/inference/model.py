@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.config import Precision
+from segkit.config import Precision, PredictConfig
 from segkit.errors import RunFailed, SegkitError, unknown
 from segkit.inference.augment import augmented
 from segkit.inference.bands import Band, gather
@@ -155,8 +155,9 @@ def load(
         batch_size: As in `Model`.
 
     Raises:
-        SegkitError: There is no such checkpoint or device.
+        SegkitError: There is no such checkpoint or device, or a number makes no sense.
     """
+    PredictConfig(tile=tile, overlap=overlap, tta_scales=list(scales), batch_size=batch_size)  # refuses what makes no sense
     if checkpoint not in ("last", "best"):
         raise unknown("checkpoint", checkpoint, ("last", "best"))
     found = _device(device)

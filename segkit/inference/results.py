@@ -4,9 +4,10 @@ Shapes: K classes, H W rows and columns, n rows of a band.
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -20,6 +21,7 @@ from segkit.errors import SegkitError
 from segkit.inference.bands import Band, Bytes
 from segkit.inference.files import Picture
 from segkit.inference.inputs import Job, results
+from segkit.panels import viewable
 
 NOTE = "predictions.json"
 OVERLAY_SIDE = 4096  # pixels; a larger image is shown by every second, third, ... pixel
@@ -35,6 +37,7 @@ class Folder:
         overlays: Write the image under its prediction too.
         probabilities: Write the probability of every class too.
         since: Results that are older, by the file system's clock, are none of this model's.
+        first: What is older than that was not predicted at all.
     """
 
     path: Path
@@ -42,6 +45,15 @@ class Folder:
     overlays: bool
     probabilities: bool
     since: float
+    first: float = 0.0
+
+    def refuse_others(self, jobs: Iterable[Job]) -> None:
+        """Raises a SegkitError where a result would replace a file that is no earlier prediction, such as a mask drawn by hand."""
+        for job in jobs:
+            for file in self.files(job):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    if file.lstat().st_mtime < self.first:
+                        raise SegkitError(f"--out {self.path}: {file} is there and no prediction; give another folder, or --overwrite")
 
     def files(self, job: Job) -> list[Path]:
         """What is written for an image; the mask comes last, when the others are there."""
@@ -120,6 +132,7 @@ def open_folder(
     overlays: bool = False,
     probabilities: bool = False,
     overwrite: bool = False,
+    jobs: Sequence[Job] = (),
 ) -> Folder:
     """Makes a folder of results, or goes on with one.
 
@@ -130,19 +143,25 @@ def open_folder(
         overlays: As in `Folder`.
         probabilities: As in `Folder`.
         overwrite: Results that are there already count for nothing.
+        jobs: The images to predict.
 
     Raises:
-        SegkitError: It holds predictions of another model or with other options, or cannot be made.
+        SegkitError: It holds predictions of another model or with other options, or other files in their place, or cannot be made.
     """
     note = path / NOTE
     made_by = json.loads(json.dumps(made_by))
+    if not overwrite and not note.exists():  # before a note is left there
+        Folder(path, colors, overlays, probabilities, math.inf, math.inf).refuse_others(jobs)
     try:
         path.mkdir(parents=True, exist_ok=True)
         there = None if overwrite or not note.exists() else json.loads(note.read_text())
+        if not (isinstance(there, dict | None) and (there is None or "since" in there)):
+            raise ValueError
         if there is None:
             temporary = path / f".{NOTE}.{os.getpid()}.tmp"
             temporary.touch()  # the file system's clock, by which results will be compared
-            there = {"since": temporary.stat().st_mtime, **made_by}
+            since = temporary.stat().st_mtime
+            there = {"since": since, "first": 0.0 if overwrite else since, **made_by}
             temporary.write_text(json.dumps(there, indent=1) + "\n")
             os.replace(temporary, note)
     except OSError as error:
@@ -153,7 +172,9 @@ def open_folder(
         name = different[0]
         what = "another model" if name == "model" else f"{name} {there.get(name)}, not {made_by[name]}"
         raise SegkitError(f"--out {path}: holds predictions of {what}; give another folder, or --overwrite to predict again")
-    return Folder(path, colors, overlays, probabilities, there["since"])
+    folder = Folder(path, colors, overlays, probabilities, there["since"], there.get("first", 0.0))
+    folder.refuse_others(jobs)
+    return folder
 
 
 def _labels(bands: Iterable[Band], advance: Callable[[int], None]) -> Iterator[Bytes]:
@@ -166,7 +187,7 @@ def _tiff_tags(image: Path, picture: Picture) -> tuple[dict[str, Any], float | N
     try:
         from segkit.inference.tiff import nodata, place
 
-        return place(image), nodata(image)
+        return place(image), nodata(image, picture.read(0, 1).dtype)
     except ImportError:
         raise SegkitError(
             f"{image}: the place of a TIFF is kept by tifffile, which is not installed: pip install tifffile imagecodecs"
@@ -182,18 +203,20 @@ def _without_holes(bands: Iterable[Band], picture: Picture, value: float) -> Ite
 
 def _overlay(path: Path, bands: Iterable[Band], picture: Picture, colors: Sequence[Sequence[int]]) -> Iterator[Band]:
     step = -(-max(picture.size) // OVERLAY_SIDE)
-    palette, parts = _palette(colors), []
+    palette, images, maps = _palette(colors), [], []
     for band in bands:
-        pixels = picture.read(band.top, band.top + len(band.labels))[-band.top % step :: step, ::step]
-        labels = band.labels[-band.top % step :: step, ::step]
-        if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
-        pixels = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
-        mixed = (pixels.astype(np.uint16) + palette[labels] + 1) // 2
-        painted = palette[labels].any(axis=2) & (labels != IGNORE_INDEX)  # a black class, the background of most, would only darken
-        parts.append(np.where(painted[..., None], mixed, pixels).astype(np.uint8))
+        rows = slice(-band.top % step, None, step)
+        images.append(picture.read(band.top, band.top + len(band.labels))[rows, ::step, :3].copy())
+        maps.append(band.labels[rows, ::step].copy())
         yield band
-    Image.fromarray(np.concatenate(parts)).save(path, quality=90)
+    shown, labels = viewable(np.concatenate(images)), np.concatenate(maps)
+    images.clear()
+    for top in range(0, len(shown), 256):  # a few rows at a time: what is mixed is wider
+        part, classes = shown[top : top + 256], labels[top : top + 256]
+        mixed = (part.astype(np.uint16) + palette[classes] + 1) // 2
+        painted = palette[classes].any(axis=2) & (classes != IGNORE_INDEX)  # a black class, the background of most, would only darken
+        shown[top : top + 256] = np.where(painted[..., None], mixed, part)
+    Image.fromarray(shown).save(path, quality=90)
 
 
 def _probabilities(path: Path, bands: Iterable[Band], shape: tuple[int, int, int], stack: ExitStack) -> Iterator[Band]:

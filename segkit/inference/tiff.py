@@ -129,14 +129,20 @@ class TiffRows:
         self.file.close()
 
 
-def nodata(path: str | Path) -> float | None:
-    """The value that, in all bands, means that a pixel was not recorded (GDAL's tag), or None."""
+def nodata(path: str | Path, dtype: np.dtype[Any] | None = None) -> float | None:
+    """The value that, in all bands, means that a pixel was not recorded (GDAL's tag), or None.
+
+    Args:
+        path: The file.
+        dtype: What its pixels were read as: values of 8 bits are scaled to uint16 by 257.
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         tag = file.pages.first.tags.get(GDAL_NODATA)
+        scale = 257 if dtype == np.uint16 and file.pages.first.dtype == np.uint8 else 1
     try:
-        return None if tag is None else float(str(tag.value).strip("\0 "))
+        return None if tag is None else scale * float(str(tag.value).strip("\0 "))
     except ValueError:
         return None
 

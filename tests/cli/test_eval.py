@@ -178,6 +178,12 @@ def test_what_cannot_be_compared_is_refused(runs):
         evaluation.main([str(runs["a"]), str(runs["a"] / "checkpoints/last.ckpt"), *QUICK])
     with pytest.raises(SegkitError, match="a/eval/test-last and runs/x/c/eval/test-last were scored on different masks: compare runs on"):
         evaluation.main([str(runs["a"]), str(runs["c"]), *QUICK])
+    training.main([*TINY.split(), "--name", "x", "--run_id", "d", "--data.scenes_test", "4"])
+    shutil.rmtree(runs["a"] / "eval")
+    with pytest.raises(SegkitError, match="a/checkpoints/last.ckpt and runs/x/d/checkpoints/last.ckpt have different images: compare runs"):
+        evaluation.main([str(runs["a"]), "runs/x/d", *QUICK])
+    assert not (runs["a"] / "eval").exists()  # nothing was scored in vain
+    evaluation.main([str(runs["a"]), *QUICK])
     from segkit.cli.compare import refuse_differences
 
     _, columns = read(runs["a"] / "eval/test-last")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from segkit.checkpoint import save_checkpoint
 from segkit.cli import predict as command
 from segkit.errors import RunFailed, RunStopped, SegkitError
 from segkit.inference.bands import Band
+from segkit.inference.files import Picture, open_picture
+from segkit.inference.inputs import Job
+from segkit.inference.results import open_folder
 from segkit.inference.tiff import nodata
 from segkit.task import SegmentationTask
 
@@ -63,7 +66,10 @@ def files(folder="out"):
 def read(path):
     if path.suffix == ".npy":
         return np.load(path)
-    return tifffile.imread(path) if path.suffix == ".tif" else np.asarray(Image.open(path))
+    if path.suffix == ".tif":
+        return tifffile.imread(path)
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def test_a_folder_becomes_masks_overlays_and_probabilities(run, images, capsys):
@@ -131,6 +137,52 @@ def test_masks_of_another_model_or_other_options_are_never_taken_for_finished(ru
     command.main([str(other), *words])  # the other three are the first model's still
     assert "3 predicted, 1 finished before" in capsys.readouterr().out
     np.testing.assert_array_equal(np.load("out/d.npy"), segkit.load(other, device="cpu").predict("in/d.npy"))
+
+
+def test_what_is_no_prediction_is_never_replaced(run, images, capsys):
+    words = [str(run), "in/a.png", "--device", "cpu", "--overlays", "--out"]
+    Path("masks").mkdir()
+    Path("masks/a.png").write_text("drawn by hand")
+    with pytest.raises(SegkitError, match="--out masks: masks/a.png is there and no prediction; give another folder, or --overwrite"):
+        command.main([*words, "masks"])
+    assert files("masks") == ["a.png"]
+    assert Path("masks/a.png").read_text() == "drawn by hand"
+    command.main([str(run), "in/d.npy", "--out", "masks", "--device", "cpu"])  # beside it, and after that it is still no prediction
+    with pytest.raises(SegkitError, match="masks/a.png is there and no prediction"):
+        command.main([*words, "masks"])
+    Path("out").mkdir()
+    Path("out/a.overlay.jpg").touch()
+    with pytest.raises(SegkitError, match="out/a.overlay.jpg is there and no prediction"):
+        command.main([*words, "out"])
+    command.main([*words, "masks", "--overwrite"])
+    assert read(Path("masks/a.png")).shape == (40, 57)
+    capsys.readouterr()
+    command.main([*words, "masks"])
+    assert "1 finished before" in capsys.readouterr().out
+
+
+def test_overlays_of_sixteen_bits_are_stretched_to_what_is_there(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.linspace(100, 4000, 64 * 64 * 3).astype(np.uint16).reshape(64, 64, 3)  # of a camera of 12 bits
+    bands = iter([Band(0, np.zeros((40, 64), np.uint8)), Band(40, np.zeros((24, 64), np.uint8))])
+    folder = open_folder(Path("out"), {}, COLORS, overlays=True)
+    folder.write(Job(Path("a.png"), PurePath("a")), Picture((64, 64), lambda start, stop: pixels[start:stop]), bands, lambda rows: None)
+    shown = read(Path("out/a.overlay.jpg"))
+    assert shown.min() < 10
+    assert shown.max() > 245
+
+
+def test_the_value_of_what_was_not_recorded_is_scaled_with_the_pixels(tmp_path):
+    pixels = np.full((20, 30, 3), 9, np.uint8)
+    pixels[:5] = 7
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=[(42113, "s", 0, "7", True)])
+    job = Job(tmp_path / "a.tif", PurePath("a"))
+    with open_picture(job.image, 3, 65535) as picture:
+        bands = iter([Band(0, np.zeros((20, 30), np.uint8))])
+        open_folder(tmp_path / "out", {}, COLORS).write(job, picture, bands, lambda rows: None)
+    labels = tifffile.imread(tmp_path / "out/a.tif")
+    assert (labels[:5] == 255).all()
+    assert (labels[5:] == 0).all()
 
 
 def test_bad_files_are_named_and_skipped_and_the_others_done(run, images, capsys):

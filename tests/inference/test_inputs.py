@@ -1,3 +1,4 @@
+import os
 from pathlib import Path, PurePath
 
 import pytest
@@ -31,6 +32,26 @@ def test_folders_keep_their_sub_folders_and_globs_what_lies_below_their_fixed_pa
 
 def test_an_image_that_is_named_twice_counts_once(files):
     assert names("p", "p/a.jpg", "p/../p/a.jpg") == ["a.png", "sub/b.png", "sub/c.tif"]
+
+
+def test_links_are_followed_once_and_are_images_of_their_own(files):
+    (files / "p/again.jpg").symlink_to("a.jpg")
+    (files / "p/loop").symlink_to("../p")
+    (files / "p/far").symlink_to("../q")
+    (files / "p/dead.png").symlink_to("nowhere.png")  # bad, and reported as such
+    assert names("p") == ["a.png", "again.png", "dead.png", "far/a.png", "far/d.npy", "sub/b.png", "sub/c.tif"]
+    assert names("p", "p/far", "p/loop/sub") == names("p")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(files, monkeypatch):
+    def scandir(path, real=os.scandir):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SegkitError, match="cannot look into p/sub .Permission denied."):
+        names("p")
 
 
 def test_a_list_names_more_and_may_name_what_is_missing(files):

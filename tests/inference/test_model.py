@@ -99,6 +99,11 @@ def test_other_channels_are_asked_for_by_number(tmp_path):
         ({"device": "cpu", "precision": "8-bit"}, "unknown precision '8-bit'"),
         ({"checkpoint": "lst"}, "unknown checkpoint 'lst'; did you mean 'last'"),
         ({"device": "cpu", "tta": ["flip"]}, "unknown flip 'flip'"),
+        ({"tile": 0}, "--tile 0"),
+        ({"overlap": 1.0}, "--overlap 1.0"),
+        ({"scales": ()}, "--tta_scales"),
+        ({"scales": (float("nan"),)}, "--tta_scales"),
+        ({"batch_size": 0}, "--batch_size 0"),
     ],
 )
 def test_mistakes_are_one_line(run, arguments, message):

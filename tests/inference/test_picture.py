@@ -65,6 +65,7 @@ def test_eight_bits_are_scaled_for_a_model_of_sixteen(tmp_path, monkeypatch):
     sixteen = RGB.astype(np.uint16) * 257
     np.testing.assert_array_equal(read(RGB, white=65535), sixteen)
     np.testing.assert_array_equal(read(sixteen, white=65535), sixteen)
+    np.testing.assert_array_equal(read(sixteen.astype(">u2"), white=65535), sixteen)
     assert read(np.full((4, 4, 3), 255, np.uint8), white=65535).max() == 65535
     monkeypatch.setattr(files, "MAX_PIXELS", 100)
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
@@ -79,6 +80,7 @@ def test_eight_bits_are_scaled_for_a_model_of_sixteen(tmp_path, monkeypatch):
         (RGB[..., 0], 3, r"the image has the shape \[20, 31\]; the model takes \[rows, columns, 3\]$"),
         (RGB, 1, r"the image has the shape \[20, 31, 3\]; the model takes \[rows, columns, 1\] or \[rows, columns\]$"),
         (RGB.transpose(2, 0, 1), 3, r"shape \[3, 20, 31\]"),
+        (RGB.tolist(), 3, "an image is a file name or a numpy array, not of type list; numpy.asarray makes one of most"),
         (RGB[:0], 3, r"shape \[0, 31, 3\]"),
     ],
 )
