@@ -29,11 +29,13 @@ class Predictor(Protocol):
     """What predicts: `segkit.inference.Model`, or an exported network.
 
     Attributes:
+        class_names: Name of each class.
         colors: Colour of each class.
         white: 255, or 65535 for images of 16 bits.
         in_channels: Channels of the images.
     """
 
+    class_names: list[str]
     colors: list[list[int]]
     white: int
     in_channels: int
@@ -76,6 +78,7 @@ def predict(config: PredictConfig, run: str, words: Sequence[str]) -> None:
             "tile": config.tile,
             "overlap": config.overlap,
         }
+    made_by["classes"] = model.class_names
     made_by |= {"tta": sorted(set(config.tta)), "tta_scales": config.tta_scales, "precision": getattr(model, "precision", "32-true")}
     folder = open_folder(
         Path(config.out),

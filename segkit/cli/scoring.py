@@ -34,6 +34,7 @@ class Evaluation:
         about: What decides the scores, as plain values: two evaluations that agree in it have the same.
         trained: The configuration of the run.
         run: Its name.
+        moved: Whether the training split has other images than when the run was trained.
     """
 
     task: "SegmentationTask"
@@ -43,6 +44,7 @@ class Evaluation:
     about: Mapping[str, Any]
     trained: TrainConfig
     run: str
+    moved: bool
 
 
 def folder_name(config: EvalConfig, split: str, checkpoint: Path) -> str:
@@ -62,6 +64,7 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
     """
     import hashlib
 
+    from segkit.checkpoint import load_checkpoint
     from segkit.data.module import SegmentationDataModule
     from segkit.inference import infer
     from segkit.provenance import SCORING, code_hash
@@ -101,7 +104,9 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
         "code": code_hash(SCORING),
     }
     folder = run / "eval" / folder_name(config, split, checkpoint)
-    return Evaluation(task, data, split, folder, about, trained, "/".join(run.resolve().parts[-2:]))
+    saved = load_checkpoint(checkpoint).get(SegmentationDataModule.__name__, {}).get("images")
+    moved = saved is not None and "train" in data.sources and saved != data.training_images
+    return Evaluation(task, data, split, folder, about, trained, "/".join(run.resolve().parts[-2:]), moved)
 
 
 def data_state(source: "Source", *made: int) -> str:
@@ -149,6 +154,8 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
     console = Console()
     if trainer.is_global_zero:
         told = {"checkpoint": f"{evaluation.about['checkpoint']}, step {task.step}", "data": f"{data}; scored on {split}"}
+        if evaluation.moved:
+            told["note"] = "training images came or went since the run was trained: it may have seen images that are scored here"
         console.print(header(told), soft_wrap=True)
     trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
     indices, matrices = gather_per_image(task)

@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from segkit.errors import SegkitError
 
 MAX_PIXELS = 2**26  # 67 megapixels: above any camera in common use, below the size at which Pillow warns
+_RULE = f"images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles; predict.py takes larger ones as TIFF and .npy"
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 
@@ -31,7 +32,7 @@ def open_checked(path: str | Path, source: BinaryIO) -> ImageFile.ImageFile:
     try:
         image = Image.open(source, formats=IMAGE_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise SegkitError(f"{path}: {error}; images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles") from None
+        raise SegkitError(f"{path}: {error}; {_RULE}") from None
     except Exception as error:  # what a decoder raises for damaged bytes has no common type
         raise damaged(path, error) from None
     hold_size(path, image.height, image.width)
@@ -41,7 +42,7 @@ def open_checked(path: str | Path, source: BinaryIO) -> ImageFile.ImageFile:
 def hold_size(path: str | Path, height: int, width: int) -> None:
     """Refuse a picture of more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
-        raise SegkitError(f"{path}: {width} x {height} pixels, but images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles")
+        raise SegkitError(f"{path}: {width} x {height} pixels, but {_RULE}")
 
 
 def damaged(path: str | Path, error: Exception) -> SegkitError:

@@ -1,6 +1,6 @@
-"""Operators rewritten as others that compute the same for less.
+"""Layers rewritten as others that compute the same for less, or the same wherever they run.
 
-Shapes: C/D channels in/out, s scale, k kernel size.
+Shapes: B batch, C/D channels in/out, H W rows/columns, s scale, k kernel size.
 """
 
 import torch
@@ -22,6 +22,50 @@ def rewrite_operators(network: nn.Module) -> int:
     found = [(parent, name, m) for parent in network.modules() for name, m in parent.named_children() if type(m) is Nearest]
     for parent, name, operator in found:
         setattr(parent, name, as_transposed(operator))
+    return len(found)
+
+
+class NestedGroupNorm(nn.Module):
+    """A group norm (Wu & He 2018) whose means are taken over columns, then rows, then channels.
+
+    onnxruntime adds up all pixels of a group in one float32, which is exact to 2e-3 of a deviation where a megapixel is as dark and even
+    as a night sky.
+
+    Args:
+        norm: The layer that it stands for.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps = norm.num_groups, norm.eps
+        ones, zeros = torch.ones(norm.num_channels), torch.zeros(norm.num_channels)
+        self.register_buffer("weight", (ones if norm.weight is None else norm.weight.detach().clone()).view(-1, 1, 1))
+        self.register_buffer("bias", (zeros if norm.bias is None else norm.bias.detach().clone()).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]`, normalised."""
+        assert isinstance(self.weight, Tensor)
+        assert isinstance(self.bias, Tensor)
+        parts = x.reshape(x.shape[0], self.groups, -1, *x.shape[2:])
+        rest = parts - _mean(parts)
+        normalised: Tensor = (rest * (_mean(rest.square()) + self.eps).rsqrt()).flatten(1, 2)
+        return normalised * self.weight + self.bias
+
+
+def _mean(parts: Tensor) -> Tensor:
+    return parts.mean(4, keepdim=True).mean(3, keepdim=True).mean(2, keepdim=True)
+
+
+@torch.no_grad()
+def rewrite_group_norms(network: nn.Module) -> int:
+    """Puts a `NestedGroupNorm` in place of every group norm of images; in place, for inference.
+
+    Returns:
+        How many were rewritten.
+    """
+    found = [(parent, name, m) for parent in network.modules() for name, m in parent.named_children() if type(m) is nn.GroupNorm]
+    for parent, name, norm in found:
+        setattr(parent, name, NestedGroupNorm(norm))
     return len(found)
 
 
