@@ -13,7 +13,7 @@ import numpy as np
 
 from segkit.errors import SegkitError, unknown
 from segkit.inference.arrays import AXES, Floats, bands, flipped, softmax
-from segkit.inference.bands import Band, Bytes
+from segkit.inference.bands import Band, Bytes, whole
 from segkit.inference.files import Picture, open_picture
 from segkit.inference.grid import blend, spans
 
@@ -90,10 +90,7 @@ class OnnxModel:
             SegkitError: The image cannot be read, or has other channels or another type.
         """
         with open_picture(image, self.in_channels, self.white) as picture:
-            out = np.empty(picture.size, np.uint8)
-            for band in self.bands(picture):
-                out[band.top : band.top + len(band.labels)] = band.labels
-        return out
+            return whole(self.bands(picture), picture.size)
 
     def probabilities(self, image: str | Path | np.ndarray) -> Floats:
         """Probabilities of the classes, float32 [K, H, W]; the image as in `predict`."""

@@ -1,6 +1,6 @@
 """Results of an image from top to bottom. numpy only. Shapes: K classes, H W rows and columns of the image, n rows of a band."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,3 +38,11 @@ def gather(blocks: Iterator[tuple[int, int, Bytes, Bytes | None]], width: int) -
             parts = [part for _, part in row if part is not None]
             yield Band(top, np.concatenate([part for part, _ in row], axis=1), np.concatenate(parts, axis=2) if parts else None)
             row = []
+
+
+def whole(bands: Iterable[Band], size: tuple[int, int]) -> Bytes:
+    """The labels of all bands of an image of `size` rows and columns, uint8 [H, W]."""
+    out = np.empty(size, np.uint8)
+    for band in bands:
+        out[band.top : band.top + len(band.labels)] = band.labels
+    return out

@@ -15,7 +15,7 @@ from torch import Tensor
 from segkit.config import Precision, PredictConfig
 from segkit.errors import RunFailed, SegkitError, unknown
 from segkit.inference.augment import augmented
-from segkit.inference.bands import Band, gather
+from segkit.inference.bands import Band, gather, whole
 from segkit.inference.files import Picture, open_picture
 from segkit.inference.tiles import score_blocks
 from segkit.metrics import labels
@@ -86,10 +86,7 @@ class Model:
             SegkitError: The image cannot be read, or has other channels or another type.
         """
         with open_picture(image, self.in_channels, self.white) as picture:
-            out = np.empty(picture.size, np.uint8)
-            for band in self.bands(picture):
-                out[band.top : band.top + len(band.labels)] = band.labels
-        return out
+            return whole(self.bands(picture), picture.size)
 
     def probabilities(self, image: str | Path | np.ndarray) -> Floats:
         """Probabilities of the classes, float32 [K, H, W]; the image as in `predict`."""
