@@ -6,8 +6,6 @@ import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -17,6 +15,7 @@ from PIL import Image
 
 from segkit.data.randomness import permutation
 from segkit.data.source import Source
+from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 _AHEAD = 64  # pairs that are read while earlier ones are written
@@ -64,9 +63,9 @@ class Full:
 def read_pairs(split: str, source: Source) -> Iterator[Pair]:
     """All pairs of a split, read and encoded by as many threads as there are processors."""
     order = permutation(len(source), 0, 0).tolist() if split == "train" else range(len(source))
-    with ThreadPoolExecutor() as pool:
-        for first in range(0, len(order), _AHEAD):
-            yield from pool.map(partial(_pair, source), order[first : first + _AHEAD])
+    for first in range(0, len(order), _AHEAD):
+        part = order[first : first + _AHEAD]
+        yield from each(lambda place, part=part: _pair(source, part[place]), len(part))  # type: ignore[misc]
 
 
 def _pair(source: Source, index: int) -> Pair:

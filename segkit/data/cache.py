@@ -12,7 +12,6 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.reduction import DupFd
@@ -25,6 +24,7 @@ from segkit.config import DataConfig
 from segkit.data.memory import available_memory
 from segkit.data.shards import INDEX
 from segkit.data.source import Source
+from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 Array = np.ndarray[Any, Any]
@@ -180,8 +180,7 @@ def _layout(source: Source, depth: int) -> Any:
             return 0
         return height * width
 
-    with ThreadPoolExecutor() as pool:
-        sizes = np.fromiter(pool.map(pixels, range(len(source))), np.int64, len(source))
+    sizes = np.fromiter(each(pixels, len(source)), np.int64, len(source))
     # pixels begin at even addresses, for those of two bytes
     return np.cumsum([len(source) * _COLUMNS * 8, *((sizes * (depth + 1) + 1) // 2 * 2)])
 
@@ -196,10 +195,9 @@ def _fill(file: int, split: str, source: Source, layout: Any, where: str) -> Non
     os.ftruncate(file, int(layout[-1]))
     with mmap.mmap(file, int(layout[-1])) as memory:
         store = partial(_store, memory, source, layout)
-        with ThreadPoolExecutor() as pool:
-            done, shown = pool.map(store, range(len(source))), console.is_terminal
-            for _ in track(done, "  decoding", len(source), console=console, transient=True, disable=not shown):
-                pass
+        done, shown = each(store, len(source)), console.is_terminal
+        for _ in track(done, "  decoding", len(source), console=console, transient=True, disable=not shown):
+            pass
         memory.flush()
 
 

@@ -3,11 +3,9 @@
 Training asks for what it cannot do without; the data doctor (`segkit.doctor`) looks at the same pairs through the same `look`, and further.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,12 +17,11 @@ from segkit.data.files import Pixels
 from segkit.data.findings import KINDS, Finding, listed
 from segkit.data.labels import UnexpectedLabels
 from segkit.data.source import Array, Source
+from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 SHOWN = 20  # findings in a report; the rest are counted
-CHUNK = 8  # pairs that a thread does in one go: handing over single ones costs as much as a small picture
 EXACT = 2**24  # up to here float32 counts one by one
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -134,19 +131,6 @@ def count_labels(mask: Array) -> Counts:
     for band in bands:
         counts += cv2.calcHist([band], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     return counts
-
-
-def each(function: Callable[[int], Result], length: int, threads: int | None = None) -> Iterator[Result]:
-    """The function of 0..length-1, in order, by threads, one per core unless told: decoders work outside the interpreter's lock."""
-    chunks = [range(first, min(first + CHUNK, length)) for first in range(0, length, CHUNK)]
-    with ThreadPoolExecutor(threads or cores()) as pool:
-        for results in pool.map(lambda chunk: [function(index) for index in chunk], chunks):
-            yield from results
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _values(counts: Mapping[str, int]) -> str:

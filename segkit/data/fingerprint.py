@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segkit.config import DataConfig
 from segkit.data.open import SIGNS, open_sources
+from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 
@@ -37,9 +37,8 @@ def fingerprint(config: DataConfig, extra: Iterable[str | None] = ()) -> str:
                 assert pair is not None
                 files += [(f"{split}/{source.name(index)} {kind}", Path(path)) for kind, path in zip(("image", "mask"), pair, strict=True)]
     files += [(f"extra {i}", Path(path)) for i, path in enumerate(extra) if path and Path(path).is_file()]
-    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter's lock
-        for (name, _), content in zip(files, pool.map(lambda file: _hash(file[1]), files), strict=True):
-            digest.update(f"\n{name} {content}".encode("utf-8", "surrogateescape"))
+    for (name, _), content in zip(files, each(lambda index: _hash(files[index][1]), len(files)), strict=True):
+        digest.update(f"\n{name} {content}".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

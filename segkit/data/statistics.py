@@ -1,13 +1,12 @@
 """Mean and standard deviation of every channel of a set of images, from exact sums. Shape legend: `H W` rows and columns, `C` channels."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from segkit.data.source import Source
+from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 _PIXELS = 2**18  # summed at a time: a square of 16 bits has 32, so that all sums stay below 2^53 and exact in float64
@@ -64,10 +63,8 @@ def measure_channels(source: Source, white: int) -> tuple[list[float], list[floa
     def look(index: int) -> ChannelSums:
         return sum_channels(source.read(index)[0])
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        looks = pool.map(look, range(len(source)))
-        total = next(looks)
-        for one in looks:
-            total += one
+    looks = each(look, len(source))
+    total = next(looks)
+    for one in looks:
+        total += one
     return total.moments(white)

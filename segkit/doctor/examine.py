@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from segkit.config import IGNORE_INDEX
-from segkit.data.check import each, listing, look
+from segkit.data.check import listing, look
 from segkit.data.files import Header, Pixels, read_header
 from segkit.data.findings import Finding
 from segkit.data.source import Array, Source
+from segkit.data.threads import each
 from segkit.doctor.hashing import SIDE, perceptual_hashes
 from segkit.errors import SegkitError
 

@@ -4,8 +4,9 @@ from PIL import Image
 
 from segkit.config import DataConfig
 from segkit.data import check
-from segkit.data.check import SHOWN, check_sources, count_classes, count_labels, each
+from segkit.data.check import SHOWN, check_sources, count_classes, count_labels
 from segkit.data.open import open_sources
+from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from segkit.config import DataConfig
-from segkit.data.check import cores, each
 from segkit.data.files import read_image
 from segkit.data.findings import KINDS
 from segkit.data.open import open_sources
+from segkit.data.threads import cores, each
 from segkit.doctor.examine import examine
 
 pytestmark = pytest.mark.slow
