@@ -186,12 +186,16 @@ def open_exported(config: PredictConfig, file: Path) -> Predictor:
     return OnnxModel(file, tile=config.tile, overlap=config.overlap, tta=config.tta)
 
 
+class Terminated(BaseException):
+    """SIGTERM, as Ctrl-C is a KeyboardInterrupt: no Exception, or a reader that it hits would take it for a damaged file."""
+
+
 @contextmanager
 def stopped_by_signal() -> Iterator[None]:
     """SIGTERM ends the block like an error, so that claims and half-written files are removed."""
 
     def stop(number: int, frame: Any) -> None:
-        raise RunStopped("stopped by SIGTERM; the same command goes on", number)
+        raise Terminated
 
     try:
         before = signal.signal(signal.SIGTERM, stop)
@@ -200,5 +204,7 @@ def stopped_by_signal() -> Iterator[None]:
         return
     try:
         yield
+    except Terminated:
+        raise RunStopped("stopped by SIGTERM; the same command goes on", signal.SIGTERM) from None
     finally:
         signal.signal(signal.SIGTERM, before)

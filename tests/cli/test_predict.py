@@ -223,6 +223,12 @@ def test_an_interrupt_or_a_signal_leaves_no_claim_and_no_half_mask(run, images, 
         assert not (Path("out") / ".claims").exists()
 
 
+def test_a_signal_while_a_file_is_read_is_no_damage_of_the_file(run, images, monkeypatch):
+    monkeypatch.setattr("segkit.data.files.ImageOps.exif_transpose", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(RunStopped):
+        command.main([str(run), "in", "--out", "out", "--device", "cpu"])
+
+
 def test_a_disk_that_is_full_stops_the_run(run, images, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
