@@ -283,7 +283,7 @@ def test_an_exported_network_takes_the_options_that_it_can_follow(images, monkey
     class OnnxModel:
         def __init__(self, path, *, tile, overlap, tta):
             assert (path.read_bytes(), tile, overlap, tta) == (b"stand-in", 32, 0.25, ["hflip"])
-            self.colors, self.white, self.in_channels = COLORS[:2], 255, 3
+            self.class_names, self.colors, self.white, self.in_channels = ["a", "b"], COLORS[:2], 255, 3
 
         def bands(self, picture, probabilities=False):
             for top in range(0, picture.size[0], 10):
