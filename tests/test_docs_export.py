@@ -40,7 +40,8 @@ def test_the_code_of_the_page(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("words", re.findall(r"scripts/export\.py RUN *(.*?)  +#", PAGE))
 def test_its_commands_parse(words):
-    Parser(ExportConfig, "", file=False).read(words.split())
+    found = Parser(ExportConfig, "", file=False).read(words.split())
+    assert found["format"] == (words.split() or ["onnx"])[-1]
 
 
 def test_every_format_is_described():
