@@ -5,18 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from segkit.config import DataConfig
-from segkit.data.files import read_image
 from segkit.data.findings import KINDS
-from segkit.data.open import open_sources
-from segkit.data.threads import cores, each
-from segkit.doctor.examine import examine
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "scripts" / "check_data.py"
@@ -51,29 +45,3 @@ def test_camvid_damaged_in_every_way(shared, plant, tmp_path):
     frames = {"near_duplicate", "near_leak", "unscored"}  # a planted frame resembles its neighbours; new classes lack in some splits
     assert {kind: n for kind, n in counts.items() if kind not in frames} == {kind: n for kind, n in expected.items() if kind not in frames}
     print(f"{len(planted)} kinds planted, all found; {report['images_per_second']} images/s in the damaged copy")
-
-
-@pytest.mark.parametrize("name", ["camvid", "nuclei"])
-def test_how_near_it_is_to_the_decode_limit(shared, name):
-    sources = open_sources(DataConfig(root=str(shared / "data" / name)))
-    images, ratios = sum(map(len, sources.values())), []
-
-    def decode(source):
-        def one(index):
-            image, mask = source.paths(index)
-            read_image(image), source.reading.labels.read(mask)
-
-        return list(each(one, len(source)))
-
-    for _ in range(3):
-        times = []
-        for work in (lambda: [decode(source) for source in sources.values()], lambda: examine(sources)):
-            began, used = time.perf_counter(), time.process_time()
-            work()
-            times.append((time.perf_counter() - began, time.process_time() - used))
-        (bare, bare_cpu), (full, full_cpu) = times
-        ratios.append(bare_cpu / full_cpu)
-        print(
-            f"\n{name}, {cores()} threads: bare decoding {images / bare:.0f} images/s, the pass {images / full:.0f}: "
-            f"{bare / full:.0%} of the time, {bare_cpu / full_cpu:.0%} of the processor time"
-        )
