@@ -57,7 +57,7 @@ def test_a_large_image_goes_through_tiles_and_means_what_infer_says(run):
     task = SegmentationTask.load(run / "checkpoints" / "last.ckpt")
     scores = infer(task, torch.from_numpy(IMAGE.transpose(2, 0, 1).copy())[None], **options)[0]
     np.testing.assert_array_equal(model.predict(IMAGE), scores.argmax(0).numpy())
-    np.testing.assert_array_equal(model.probabilities(IMAGE), scores.softmax(0).numpy())
+    np.testing.assert_allclose(model.probabilities(IMAGE), scores.softmax(0).numpy(), rtol=0, atol=1e-6)  # blocks of another shape
 
 
 def test_streamed_from_a_tiff_and_in_memory_are_equal_bit_for_bit(run, tmp_path, monkeypatch):
