@@ -41,8 +41,8 @@ def draw_reliability(bins: Mapping[str, np.ndarray], about: str) -> "Figure":
     upper.set(ylim=(0, 1), yticks=np.linspace(0, 1, 6), ylabel="accuracy of the bin")
     numbers = f"ECE {100 * (share * height).sum():.2f} %\nMCE {100 * height.max():.2f} %" if filled.any() else "no pixel to score"
     upper.text(0.97, 0.05, numbers, transform=upper.transAxes, fontsize=8, color=INK, ha="right", va="bottom", bbox=BOX)
-    upper.legend(loc="upper left", fontsize=7, labelcolor=INK, frameon=False, handlelength=1.3)
-    upper.set_title(about, fontsize=8, color=INK, loc="left")
+    upper.legend(loc="upper left", fontsize=7, labelcolor=INK, framealpha=0.85, edgecolor="none", handlelength=1.3)
+    upper.set_title(about.replace(": ", "\n"), fontsize=7, color=INK, loc="left")  # the name of a run is as long as the figure is wide
 
     lower.bar(left, 100 * share, width, align="edge", color=GREY, alpha=0.6, edgecolor="white", linewidth=0.5)
     means = {"mean confidence": ((share * confidence).sum(), ACCENT, "-"), "accuracy": ((share * accuracy).sum(), SECOND, (0, (4, 1.5)))}
@@ -51,7 +51,7 @@ def draw_reliability(bins: Mapping[str, np.ndarray], about: str) -> "Figure":
     lower.set(yscale="log", ylim=(SEEN, 300), yticks=[0.01, 1, 100], ylabel="pixels (%)", xlabel="confidence", xlim=(0, 1))
     lower.set_yticklabels(["0.01", "1", "100"])
     lower.tick_params(which="minor", left=False)
-    lower.legend(loc="upper left", fontsize=7, labelcolor=INK, frameon=False, handlelength=1.6)
+    lower.legend(loc="upper left", fontsize=7, labelcolor=INK, framealpha=0.85, edgecolor="none", handlelength=1.6)
     for ax in (upper, lower):
         _quiet(ax)
     return figure
