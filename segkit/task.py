@@ -25,6 +25,7 @@ from segkit.models.blocks import exact_group_norms
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 
 Batch = Mapping[str, Tensor]
+WEIGHTS = ("state_dict", "raw_state_dict")  # of a checkpoint: what is evaluated and, beside averages, what is trained
 
 
 class SegmentationTask(pl.LightningModule):
@@ -271,15 +272,29 @@ class SegmentationTask(pl.LightningModule):
         return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, with which `eval.py` needs no other flag, and the number of processes that share each batch."""
+        """Adds the configuration, with which `eval.py` needs no other flag, the number of processes that share each batch, and of each
+        its running statistics, which differ between two validations.
+        """
         checkpoint["config"] = self.run_config
-        checkpoint["processes"] = self.trainer.world_size
+        checkpoint["processes"] = world = self.trainer.world_size
+        if world > 1:
+            own = {key: {n: checkpoint[key][n].cpu() for n in self._statistics()} for key in WEIGHTS if key in checkpoint}
+            gathered: list[Any] = [None] * world
+            dist.all_gather_object(gathered, own)
+            checkpoint["statistics"] = gathered
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to go on with another number of processes: the batches would be others."""
+        """Refuses to go on with another number of processes, whose batches would be others; takes this process's statistics."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
         processes = checkpoint.get("processes", 1)
-        if self.trainer.state.fn == TrainerFn.FITTING and processes != self.trainer.world_size:
+        if processes != self.trainer.world_size:
             raise SegkitError(
                 f"the run was trained by {processes} processes; with {self.trainer.world_size} its batches would change: "
                 f"give --trainer.devices and --trainer.num_nodes that make {processes}"
             )
+        for key, values in checkpoint.get("statistics", [{}] * processes)[self.global_rank].items():
+            checkpoint[key].update(values)
+
+    def _statistics(self) -> list[str]:
+        return [f"model.{name}" for name, buffer in self.model.named_buffers() if buffer.is_floating_point()]

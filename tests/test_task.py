@@ -271,7 +271,7 @@ def test_half_precision_on_a_cpu_is_refused_and_so_is_unknown_hardware():
 
 
 def test_the_last_step_is_validated_even_where_the_interval_does_not_divide_the_budget():
-    from segkit.trainer import ValidateAtEnd
+    from segkit.trainer import Validations
 
     class Steps(pl.Callback):
         def __init__(self):
@@ -282,7 +282,7 @@ def test_the_last_step_is_validated_even_where_the_interval_does_not_divide_the_
 
     trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1, val_every=3), max_steps=7)
     steps = Steps()
-    trainer.callbacks += [ValidateAtEnd(), steps]
+    trainer.callbacks += [Validations(), steps]
     trainer.fit(make(), loader(*[batch()] * 7), loader(batch()))
     assert steps.seen == [3, 6, 7]
 

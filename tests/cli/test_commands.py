@@ -57,7 +57,7 @@ def test_a_run_leaves_all_that_the_run_folder_promises(folder, capsys):
     ):
         assert expected in out
     assert run.parent.name == "scenes-unet-bilinear"
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt", "best.ckpt"}
     assert [p.name for p in sorted((run / "panels").iterdir())] == ["step_000002.png", "step_000004.png", "step_000005.png"]
     rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     assert [int(r["step"]) for r in rows] == [1, 2, 3, 4, 5]
