@@ -1,5 +1,6 @@
 """How every command ends: what goes wrong becomes one line and an exit code. Standard library only."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segkit.errors import RunFailed, RunStopped, SegkitError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -21,6 +24,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(error, 1))
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        sys.exit(_complain(RunFailed(f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
