@@ -219,7 +219,7 @@ class SegmentationTask(pl.LightningModule):
         self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
 
     def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
-        """Ends the run in every process, all of which call this; one of them says why.
+        """Ends the run before its next update, in every process: all of them call this.
 
         Args:
             what: Has gone wrong.
@@ -227,10 +227,13 @@ class SegmentationTask(pl.LightningModule):
         """
         if images is None:
             images = [index for part in Ranks.all().gather(torch.cat(self._batches).tolist()) for index in part]
-        line = (
+        self._fail(
             f"{what} at step {self.global_step} on {self._named('train', images)}; the weights were not updated. "
             "Lower --lr, lengthen --warmup, or, in 16-mixed precision, use bf16-mixed; then look at these images"
         )
+
+    def _fail(self, line: str) -> NoReturn:
+        """Ends the run, in every process at once; the first one says why."""
         raise RunFailed(line if self.global_rank == 0 else "")
 
     def _named(self, split: str, images: Sequence[int]) -> str:
@@ -306,11 +309,10 @@ class SegmentationTask(pl.LightningModule):
             dist.all_reduce(loss)
         if loss[2]:
             failed = sorted(index for part in Ranks.all().gather(self._failed) for index in part)
-            line = (
+            self._fail(
                 f"the logits contain NaN or infinity on {self._named('val', failed)}: the weights have diverged or the input has; "
                 "take an earlier checkpoint or a lower --lr"
             )
-            raise RunFailed(line if self.global_rank == 0 else "")
         self.validation_scores = result = scores(total.cpu())
         values = {
             "val/loss": (loss[0] / loss[1]).item(),
@@ -326,7 +328,13 @@ class SegmentationTask(pl.LightningModule):
         return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, with which `eval.py` needs no other flag, and the number of processes that share each batch."""
+        """Adds the configuration, with which `eval.py` needs no other flag, and the number of processes that share each batch.
+
+        Raises:
+            RunFailed: A weight or a running statistic is not finite, in any process: no file is written, and the last one stays.
+        """
+        if bad := [name for name in Ranks.all().gather(nonfinite(self.model)) if name]:
+            self._fail(f"{bad[0]} is not finite at step {self.global_step}; the weights were not saved. Go on from the last checkpoint")
         checkpoint["config"] = self.run_config
         checkpoint["processes"] = self.trainer.world_size
 
