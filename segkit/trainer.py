@@ -105,6 +105,8 @@ def build_trainer(
         trainer = pl.Trainer(**arguments, **config.extra)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
+    if world > 1 and config.extra.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
+        raise SegkitError("--trainer.extra.sync_batchnorm true: torch synchronises batch norms on GPUs only; use --norm group on CPUs")
     return trainer
 
 

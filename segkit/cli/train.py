@@ -253,6 +253,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(header(rows), soft_wrap=True)
     if config.compile:
         task.model.compile()
+    task.names = {split: data.sources[split].name for split in ("train", "val")}
     trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
     if task.validation_scores is None:
         done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
