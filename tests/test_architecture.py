@@ -56,6 +56,7 @@ ALLOWED = {
     "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim"},
     "trainer": {"errors", "config", "checkpoint"},
     "provenance": {"config", "data", "measures", "models", "optim", "runs"},
+    "preflight": {"errors", "config", "data", "models"},
     "costs": {"errors", "models"},
     "results": {"metrics", "runs", "task"},
     "measures": {"measures", "metrics", "models", "results"},
