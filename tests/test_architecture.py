@@ -57,6 +57,7 @@ ALLOWED = {
     "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim", "ranks"},
     "trainer": {"errors", "config", "checkpoint"},
     "provenance": {"config", "data", "measures", "models", "optim", "runs"},
+    "preflight": {"errors", "config", "data", "models"},
     "costs": {"errors", "models"},
     "results": {"metrics", "runs", "task"},
     "measures": {"measures", "metrics", "models", "results"},
