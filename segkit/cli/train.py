@@ -25,7 +25,8 @@ DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With
 # what a resumed run may change: where it runs and how long, never what it computes
 CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
-CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "log_every")}
+CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy")}
+CHANGEABLE |= {"trainer.timeout", "trainer.log_every"}
 
 
 def main(args: Sequence[str]) -> None:
@@ -165,6 +166,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
     from segkit.optim import learning_rate_factor
+    from segkit.peers import together
     from segkit.progress import Progress
     from segkit.provenance import Provenance, provenance
     from segkit.results import gather_per_image
@@ -191,7 +193,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
-    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name)
+    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
@@ -223,12 +225,13 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(header(rows), soft_wrap=True)
     if config.compile:
         task.model.compile()
-    trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+    with together(trainer, f"go on with --resume {folder if (folder / 'config.yaml').exists() else 'RUN'}"):
+        trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+        per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:
         done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
         console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
         return
-    per_image = gather_per_image(task)  # every process takes part
     if trainer.is_global_zero:
         report(console, folder, task, per_image, data, loggers, trainer.global_step)
 
