@@ -4,6 +4,7 @@ import atexit
 import inspect
 import logging
 import warnings
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import StrategyRegistry
 
 from segkit.checkpoint import AtomicCheckpointIO
 from segkit.config import TrainerConfig
@@ -37,6 +38,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
         ".*`broadcast_buffers` is deprecated.*",  # its successor is newer than the oldest torch that segkit takes
         ".*sync_dist=True.*",  # the scores come from counts that are summed over the processes already
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -48,6 +50,17 @@ def leave_process_group() -> None:
     """Parts from the other processes; a Gloo group that is left open at exit ends one of them with SIGABRT."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def build_strategy(name: str, timeout: float) -> Any:
+    """Lightning's strategy for several processes, none of which waits longer than `timeout` seconds for another."""
+    name = "ddp" if name == "auto" else name
+    if name not in StrategyRegistry or "timeout" not in inspect.signature(StrategyRegistry[name]["strategy"]).parameters:
+        return name
+    options = {**StrategyRegistry[name]["init_params"], "timeout": timedelta(seconds=timeout)}
+    if name == "ddp":
+        options["broadcast_buffers"] = False  # running statistics are averaged before each validation instead of being sent with each step
+    return StrategyRegistry[name]["strategy"](**options)
 
 
 def build_trainer(
@@ -74,8 +87,7 @@ def build_trainer(
         "accelerator": config.accelerator,
         "devices": config.devices,
         "num_nodes": config.num_nodes,
-        # running statistics are averaged before each validation instead of being sent with each step
-        "strategy": DDPStrategy(broadcast_buffers=False) if world > 1 and config.strategy in ("auto", "ddp") else config.strategy,
+        "strategy": config.strategy,
         "precision": config.precision,
         "max_steps": max_steps,
         "max_epochs": -1,
@@ -102,8 +114,10 @@ def build_trainer(
         if name in arguments:
             raise SegkitError(f"--trainer.extra.{name}: segkit sets this argument itself; use the option of its own (--help lists them)")
     try:
+        if world > 1:
+            arguments["strategy"] = build_strategy(config.strategy, config.timeout)
         trainer = pl.Trainer(**arguments, **config.extra)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
     if world > 1 and config.extra.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
         raise SegkitError("--trainer.extra.sync_batchnorm true: torch synchronises batch norms on GPUs only; use --norm group on CPUs")

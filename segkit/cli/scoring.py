@@ -136,6 +136,7 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
     from segkit.cli.showing import draw_figures, show_images, write_images_table
     from segkit.console import header, score_table
     from segkit.measures import ArtefactMeasures, BoundaryMeasures, CalibrationMeasures, Clock, Extremes, boundary_summary, choose, lines
+    from segkit.peers import together
     from segkit.results import gather_per_image, image_scores, write_results
     from segkit.trainer import build_trainer
 
@@ -158,12 +159,13 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
             told["note"] = "training images came or went since the run was trained: it may have seen images that are scored here"
         console.print(header(told), soft_wrap=True)
     task.names = {"val": data.sources[split].name}
-    trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
-    indices, matrices = gather_per_image(task)
-    columns = boundary.gathered() if config.boundary else {}
-    found = image_scores(matrices)
-    chosen = choose(found.miou, found.wrong, config.images)
-    maps = extremes.gathered([int(indices[place]) for place in chosen.all()])
+    with together(trainer, "start the evaluation again"):
+        trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
+        indices, matrices = gather_per_image(task)
+        columns = boundary.gathered() if config.boundary else {}
+        found = image_scores(matrices)
+        chosen = choose(found.miou, found.wrong, config.images)
+        maps = extremes.gathered([int(indices[place]) for place in chosen.all()])
     if not trainer.is_global_zero:
         return False
     assert task.validation_scores is not None

@@ -26,7 +26,7 @@ DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With
 CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
-CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy")}
+CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
 
 
 def main(args: Sequence[str]) -> None:
@@ -192,6 +192,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
     from segkit.optim import learning_rate_factor
+    from segkit.peers import together
     from segkit.progress import Progress
     from segkit.provenance import Provenance, provenance
     from segkit.results import gather_per_image
@@ -222,7 +223,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     if first:
         preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes)
-    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name)
+    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
@@ -236,7 +237,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     trainer.callbacks += [  # type: ignore[attr-defined]
         *([EMA(config.ema)] if config.ema else []),
         Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
-        StopSignals(folder),
+        StopSignals(folder, config.trainer.timeout),
         Checkpoints(folder / "checkpoints", config.trainer.save_every),
         PanelCallback(folder / "panels", config.wandb.panels),
         Progress(console),
@@ -258,12 +259,13 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if config.compile:
         task.model.compile()
     task.names = {split: data.sources[split].name for split in ("train", "val")}
-    trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+    with together(trainer, f"go on with --resume {folder if (folder / 'config.yaml').exists() else 'RUN'}"):
+        trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+        per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:
         done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
         console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
         return
-    per_image = gather_per_image(task)  # every process takes part
     if trainer.is_global_zero:
         report(console, folder, task, per_image, data, loggers, trainer.global_step)
 

@@ -73,8 +73,9 @@ def test_memory_and_descriptors_stay(lab):
     counts = later[:, 2]
     steps = len(next(iter(Path().glob("runs/*/*/metrics.csv"))).read_text().splitlines()) - 1
     print(
-        f"{minutes:g} minutes, {steps} steps, {steps // 50} validations: {later[0, 1]:.0f} to {later[-1, 1]:.0f} MB, slope {slope:.3f} MB "
-        f"a minute, {own:.3f} of them of the process that trains; {counts.min():.0f} to {counts.max():.0f} descriptors; {later[:, 3].min():.0f} to {later[:, 3].max():.0f} processes"
+        f"{minutes:g} minutes, {steps} steps, {steps // 50} validations: {later[0, 1]:.0f} to {later[-1, 1]:.0f} MB, "
+        f"slope {slope:.3f} MB a minute, {own:.3f} of them of the process that trains; "
+        f"{counts.min():.0f} to {counts.max():.0f} descriptors; {later[:, 3].min():.0f} to {later[:, 3].max():.0f} processes"
     )
     assert slope < 1
     assert np.median(counts[: len(counts) // 2]) == np.median(counts[len(counts) // 2 :])

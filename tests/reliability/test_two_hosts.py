@@ -1,0 +1,204 @@
+"""One job on two hosts: what one host computes, whatever happens to the cable between them or to one of them."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segkit.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+TRAIN = ROOT / "scripts/train.py"
+NAMES = ("host-a", "host-b")
+ADDRESSES = ("10.99.7.1", "10.99.7.2")
+LAUNCH = "-m torch.distributed.run --nnodes 2 --node_rank RANK --nproc_per_node 1 --master_addr host-a"
+WORDS = "--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 12 --data.scenes_val 5"
+WORDS += " --data.scenes_test 4 --trainer.accelerator cpu --wandb.mode disabled --wandb.panels 2 --ema 0.9 --dropout 0.2"
+WORDS += " --trainer.max_steps 400 --trainer.val_every 100 --trainer.log_every 5"
+TIMEOUT = 20  # seconds
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+class Hosts:
+    """As a context: makes the namespaces, and ends what runs in them and removes them at the end.
+
+    Each namespace is a host with its own name, which `/etc/hosts` resolves to its own address, as in a cluster.
+    """
+
+    def __init__(self):
+        self.spaces = [f"segkit-{os.getpid()}-{name}" for name in NAMES]
+        self.processes = []
+
+    def __enter__(self):
+        names = "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in zip(NAMES, ADDRESSES, strict=True))
+        try:
+            for space in self.spaces:
+                ip("netns", "add", space)
+                (Path("/etc/netns") / space).mkdir(parents=True)
+                (Path("/etc/netns") / space / "hosts").write_text(names)  # `ip netns exec` shows it as /etc/hosts
+            ip("link", "add", "eth0", "netns", self.spaces[0], "type", "veth", "peer", "name", "eth0", "netns", self.spaces[1])
+            for space, address in zip(self.spaces, ADDRESSES, strict=True):
+                ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+                ip("-n", space, "link", "set", "lo", "up")
+                ip("-n", space, "link", "set", "eth0", "up")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for space in self.spaces:
+            for pid in self.pids(space):  # workers outlive an agent that is killed
+                os.kill(pid, 9)
+            subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
+            shutil.rmtree(Path("/etc/netns") / space, ignore_errors=True)
+
+    def pids(self, space):
+        listed = subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def cable(self, state):
+        """`up` or `down`."""
+        ip("-n", self.spaces[1], "link", "set", "eth0", state)
+
+    def start(self, script, *words, launch, cwd):
+        """One job, the same command on both but for the host's RANK in `launch`; what they print goes to `host-a.txt` and `host-b.txt`."""
+        started = []
+        for rank, (space, name) in enumerate(zip(self.spaces, NAMES, strict=True)):
+            alone = ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]  # a host name of its own
+            command = ["ip", "netns", "exec", space, *alone, *[part.replace("RANK", str(rank)) for part in launch], str(script), *words]
+            with (cwd / f"{name}.txt").open("w") as file:
+                started.append(subprocess.Popen(command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT))
+        self.processes += started
+        return started
+
+
+@pytest.fixture
+def hosts():
+    if shutil.which("ip") is None or shutil.which("unshare") is None:
+        pytest.skip("iproute2 and util-linux are not installed")
+    try:
+        ip("netns", "add", f"segkit-{os.getpid()}-try")
+        ip("netns", "del", f"segkit-{os.getpid()}-try")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"network namespaces are not permitted here: {error.stderr.strip()}")
+    with Hosts() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def one_host(tmp_path_factory):
+    """The run of two processes on one host that all others must equal."""
+    folder = tmp_path_factory.mktemp("one")
+    words = [sys.executable, str(TRAIN), *WORDS.split(), "--trainer.devices", "2", "--name", "one", "--run_id", "run"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return fingerprint(folder / "runs/one/run")
+
+
+def fingerprint(run):
+    """sha256 of every tensor of the last checkpoint, and the confusion matrices of all images."""
+    state = load_checkpoint(run / "checkpoints/last.ckpt")
+    assert state["global_step"] == 400
+    tensors = {f"{key}.{name}": value for key in ("state_dict", "raw_state_dict") for name, value in state[key].items()}
+    for index, slots in state["optimizer_states"][0]["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
+    matrices = np.load(run / "per_image.npz")["matrix"]
+    assert matrices.shape == (5, 6, 6)
+    return {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in tensors.items()} | {
+        "matrices": hashlib.sha256(matrices.tobytes()).hexdigest()
+    }
+
+
+def start(hosts, folder, *words):
+    options = ["--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.timeout", str(TIMEOUT)]
+    return hosts.start(TRAIN, *words, *options, launch=[sys.executable, *LAUNCH.split()], cwd=folder)
+
+
+def new(name):
+    return [*WORDS.split(), "--name", name, "--run_id", "run"]
+
+
+def wait_for_step(run, step, processes):
+    """Until the run has logged `step`."""
+    table, deadline = run / "metrics.csv", time.monotonic() + 120
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
+        rows = table.read_text().splitlines() if table.exists() else []
+        steps = [int(row.split(",")[0]) for row in rows[1:] if row.split(",")[0].isdigit()]
+        if steps and max(steps) >= step:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no step {step} in two minutes")
+
+
+def ends(processes, seconds):
+    """Exit codes, and how long it took."""
+    began = time.monotonic()
+    codes = [process.wait(timeout=max(began + seconds - time.monotonic(), 0.1)) for process in processes]
+    return codes, time.monotonic() - began
+
+
+def lines(folder):
+    """What segkit itself says on each host."""
+    return [re.findall(r"^train\.py: .*$", (folder / f"{name}.txt").read_text(), re.MULTILINE) for name in NAMES]
+
+
+def said(folder):
+    return "".join(f"--- {name}\n{(folder / f'{name}.txt').read_text()[-3000:]}" for name in NAMES)
+
+
+def test_two_hosts_compute_what_one_host_computes(hosts, one_host, tmp_path):
+    codes, _ = ends(start(hosts, tmp_path, *new("two")), 120)
+    assert codes == [0, 0], said(tmp_path)
+    assert [path.name for path in (tmp_path / "runs/two").iterdir()] == ["run"]  # one run folder
+    assert fingerprint(tmp_path / "runs/two/run") == one_host
+    print(f"two hosts: {len(one_host)} of {len(one_host)} tensors equal")
+
+
+def test_a_cut_cable_ends_both_hosts_and_the_resumed_run_ends_bit_identical(hosts, one_host, tmp_path):
+    run = tmp_path / "runs/cut/run"
+    processes = start(hosts, tmp_path, *new("cut"))
+    wait_for_step(run, 130, processes)
+    hosts.cable("down")
+    codes, seconds = ends(processes, TIMEOUT + 40)  # the rest is for torchrun's own end
+    assert codes == [1, 1], said(tmp_path)
+    for found in lines(tmp_path):
+        assert len(found) == 1
+        assert re.fullmatch(r"train\.py: error: another process of this run was lost \(.+\); go on with --resume runs/cut/run", found[0])
+    assert load_checkpoint(run / "checkpoints/last.ckpt")["global_step"] >= 100
+    hosts.cable("up")
+    codes, _ = ends(start(hosts, tmp_path, "--resume", "runs/cut/run"), 120)
+    assert codes == [0, 0], said(tmp_path)
+    assert fingerprint(run) == one_host
+    print(f"both hosts ended {seconds:.0f} s after the cut; {len(one_host)} of {len(one_host)} tensors equal after going on")
+
+
+def test_a_killed_worker_ends_the_other_host(hosts, tmp_path):
+    processes = start(hosts, tmp_path, *new("killed"))
+    wait_for_step(tmp_path / "runs/killed/run", 20, processes)
+    agent = processes[1].pid  # ip, unshare and sh have become it
+    worker = int(Path(f"/proc/{agent}/task/{agent}/children").read_text().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    codes, seconds = ends(processes, 30)
+    assert codes == [1, 1], said(tmp_path)
+    said_by_first, said_by_killed = lines(tmp_path)
+    assert len(said_by_first) == 1
+    assert "another process of this run was lost (Connection" in said_by_first[0]
+    assert said_by_killed == []
+    print(f"both hosts ended {seconds:.0f} s after the kill")
