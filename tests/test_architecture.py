@@ -111,7 +111,7 @@ def test_a_room_knows_only_the_rooms_below_it(path):
                 "cli",
                 "metrics_file",
                 "measures",
-            },  # fmt: skip
+            },
         ),
     ],
 )
