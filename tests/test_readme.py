@@ -1,10 +1,12 @@
 """The README is true: its code runs, its commands parse, its files exist, its numbers are those of the code."""
 
+import inspect
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 
@@ -108,7 +110,9 @@ def test_the_commands_parse(script, words, monkeypatch):
 def test_the_options_exist():
     known = {name for config in CONFIGS.values() for name, _ in options(config)} | {"config", "help", "resume"}
     named = set(re.findall(r"(?<![\w-])--([a-z][\w.]*)", README)) - {"cluster."}  # followed by the name of a parameter of submitit or Ray
-    assert named - known == set()
+    extra = {name for name in named if name.startswith("trainer.extra.")}
+    assert {name.rsplit(".", 1)[1] for name in extra} <= set(inspect.signature(pl.Trainer).parameters)
+    assert named - known - extra == set()
     assert {"upsample", "data.root", "trainer.devices", "wandb.mode"} <= named
 
 

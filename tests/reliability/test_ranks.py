@@ -67,7 +67,7 @@ def work(rank, world, folder):
     dist.destroy_process_group()
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(work, (int(sys.argv[1]), os.getcwd()), nprocs=int(sys.argv[1]))
+    torch.multiprocessing.start_processes(work, (int(sys.argv[1]), os.getcwd()), nprocs=int(sys.argv[1]), start_method="fork")
 """
 
 
