@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins import CheckpointIO
 
-from segkit.errors import SegkitError
+from segkit.errors import RunFailed, SegkitError
+from segkit.runs import damage, previous
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Write `checkpoint` to `path`, whole or not at all, even when the power fails.
+    """Write `checkpoint` to `path`, whole or not at all, even when the power fails; of `last.ckpt` the one before is kept beside it.
 
     The temporary file lies in the target's own folder: only within one file system is a replacement atomic. Its name is fixed, so that
     a killed run leaves at most one behind, which the next save overwrites.
+
+    Raises:
+        RunFailed: The file cannot be written, as on a full disk; the checkpoints that were there are as they were.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +29,15 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+        if path.name == "last.ckpt" and path.exists():
+            _keep(path)
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        temporary.unlink(missing_ok=True)
+        reason = (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)).splitlines()[0]
+        raise RunFailed(
+            f"checkpoint {str(path)!r} could not be written ({reason}); the earlier ones are as they were: make room, then --resume the run"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -34,6 +46,15 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         os.fsync(folder)  # the new name itself
     finally:
         os.close(folder)
+
+
+def _keep(path: Path) -> None:
+    """Gives the file its name as the one before, too, so that a complete file has the name `path` at any moment."""
+    previous(path).unlink(missing_ok=True)
+    try:
+        os.link(path, previous(path))
+    except OSError:  # a file system without hard links
+        os.replace(path, previous(path))
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -47,6 +68,8 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if Path(path).suffix in (".onnx", ".pt2", ".safetensors"):
         raise SegkitError(f"{str(path)!r} is an exported network or bare weights, no checkpoint; give the run folder or its .ckpt file")
     try:
+        if fault := damage(path):
+            raise ValueError(fault)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise SegkitError(f"checkpoint {str(path)!r} does not exist") from None

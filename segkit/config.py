@@ -159,6 +159,7 @@ class TrainerConfig:
         max_steps: training budget in optimiser steps
         max_epochs: training budget in passes over the data; given, it takes the place of max_steps
         val_every: optimiser steps between validations; default: ten validations a run
+        save_every: optimiser steps between checkpoints, besides one at each validation
         accumulate: batches whose gradients are added up for one optimiser step
         clip: largest gradient norm; 0 switches clipping off
         precision: arithmetic of the forward and backward pass
@@ -175,6 +176,7 @@ class TrainerConfig:
     max_steps: int = 400
     max_epochs: int | None = None
     val_every: int | None = None
+    save_every: int | None = None
     accumulate: int = 1
     clip: float = 1.0
     precision: Precision = "32-true"
@@ -187,7 +189,7 @@ class TrainerConfig:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "accumulate", "num_nodes", "log_every")
+        _within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "save_every", "accumulate", "num_nodes", "log_every")
         _within("trainer.", self, 0, None, "clip")
         _within("trainer.", self, 1, 10**7, "timeout")
 

@@ -119,11 +119,54 @@ def build_trainer(
         trainer = pl.Trainer(**arguments, **config.extra)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
+    if world > 1 and config.extra.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
+        raise SegkitError("--trainer.extra.sync_batchnorm true: torch synchronises batch norms on GPUs only; use --norm group on CPUs")
     return trainer
 
 
-class ValidateAtEnd(Callback):
-    """Validates after the last step too, where the interval does not divide the budget."""
+class Validations(Callback):
+    """Validates after the last step too, where the interval does not divide the budget, and again what a signal has cut short.
+
+    Last of the callbacks, so that all others are ready when a resumed run begins with a validation.
+    """
+
+    def __init__(self) -> None:
+        self.due = False  # a validation has begun and not ended
+        self.budget = -1  # steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the checkpoint was saved amid a validation."""
+        return {"due": self.due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it from the checkpoint."""
+        self.due = state_dict["due"]
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that one has begun."""
+        self.due = True
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that it has ended, before its scores decide about checkpoints."""
+        self.due = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Where only the validation of the last step is missing, let Lightning begin, for which nothing would be left to do."""
+        self.budget = trainer.max_steps
+        if self.due and trainer.global_step == self.budget:
+            trainer.fit_loop.epoch_loop.max_steps += 1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate as the loop does it between two steps."""
+        if not self.due:
+            return
+        step, loop = trainer.global_step, trainer.fit_loop.epoch_loop
+        loop.max_steps = self.budget
+        loop.on_load_checkpoint({"_batches_that_stepped": step - 1})  # the step that its scores are logged at
+        trainer.validating = True
+        loop.val_loop.run()
+        trainer.training = True
+        loop.on_load_checkpoint({"_batches_that_stepped": step})
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """In the last step, makes the last batch of the run the one that the interval asks for."""

@@ -1,6 +1,7 @@
 """The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
 
 import hashlib
+import signal
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -172,7 +173,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=single_thread,
+            worker_init_fn=begin_worker,
             generator=torch.Generator(),  # its own, so that starting a pass over the data draws nothing from the model's stream
         )
 
@@ -231,7 +232,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.trainer
 
 
-def single_thread(worker: int) -> None:
-    """Keep a loader process to one thread: there is one process per core already."""
+def begin_worker(worker: int) -> None:
+    """Keep a loader process to one thread, there being one process per core already, and leave signals to the process that trains.
+
+    What reaches all processes of a job, such as Ctrl-C in a terminal, would end this one before that one has saved. Ending it by a
+    second SIGTERM stays possible, for whoever shuts it down.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
