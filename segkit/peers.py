@@ -17,7 +17,11 @@ from segkit.errors import RunFailed
 GRACE = 5.0  # seconds for what the processes say to each other to arrive first, and for a process to say itself why it ends
 STARTED_BY = "SEGKIT_STARTED_BY"  # environment variable: id of the process that starts the others of its machine
 # what Gloo, which has no exceptions of its own, and torch's key-value store say where the other end is gone
-GONE = re.compile(r"connection (closed|reset|refused)|timed out|timeout|broken pipe|pair closure|no route to|unreachable", re.IGNORECASE)
+GONE = re.compile(
+    r"connection (closed|reset|refused|was likely closed)|timed out|timeout|broken pipe|pair closure"
+    r"|no route to host|network is unreachable",
+    re.IGNORECASE,
+)
 
 
 @contextmanager

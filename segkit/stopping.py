@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ class StopSignals(Callback):
 
     Args:
         folder: The run folder.
+        timeout: Seconds that one process waits for another.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, timeout: float = 1800.0) -> None:
+        self.folder, self.timeout = folder, timedelta(seconds=timeout)
         self.received = 0  # the signal's number
         self.step = -1
         self.before: dict[int, Any] = {}
@@ -46,7 +48,7 @@ class StopSignals(Callback):
         """Take the signals over."""
         self.step = trainer.global_step
         if trainer.world_size > 1:
-            self.group = dist.new_group(backend="gloo")
+            self.group = dist.new_group(backend="gloo", timeout=self.timeout)
         try:
             for number in self.before:
                 signal.signal(number, self._note)

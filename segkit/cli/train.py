@@ -186,6 +186,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
     from rich.console import Console
 
+    from segkit import preflight
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
     from segkit.console import header
     from segkit.data.module import SegmentationDataModule
@@ -200,6 +201,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.tracking import build_loggers, first_process, rewind
     from segkit.trainer import Validations, build_trainer, device_count
 
+    preflight.before_data(config, resume or Path(config.runs))
     checkpoint = resumable(resume) if resume else None
     if config.data.root is not None:  # evaluation and resumption find the data from any folder
         config.data.root = str(Path(config.data.root).expanduser().resolve())
@@ -219,6 +221,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = run_name(config)
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
+    if first:
+        preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes)
     folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
@@ -233,7 +237,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     trainer.callbacks += [  # type: ignore[attr-defined]
         *([EMA(config.ema)] if config.ema else []),
         Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
-        StopSignals(folder),
+        StopSignals(folder, config.trainer.timeout),
         Checkpoints(folder / "checkpoints", config.trainer.save_every),
         PanelCallback(folder / "panels", config.wandb.panels),
         Progress(console),

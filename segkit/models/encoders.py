@@ -3,10 +3,13 @@
 Shapes: B batch, C channels, H W rows/columns.
 """
 
+import contextlib
 import logging
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ from segkit.models.blocks import double_conv
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 64  # pixels a side; smaller images are padded to it, whatever depth of an smp or timm network is used
+PATIENCE = 3.0  # seconds for the hub of the weights to answer, before there counts as no network
 
 
 class PlainEncoder(nn.Module):
@@ -173,14 +177,20 @@ def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Modu
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line per retry, before the one line that counts
     # windowed transformers are built for one size unless told otherwise
     flexible = {"strict_img_size": False} if "swin" in name and full_name.startswith("tu-") else {}
+    offline = _offline() if download else contextlib.nullcontext("")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), offline as lacking:
             warnings.simplefilter("ignore")  # timm's notes on renamed models and unexpected keys of the dropped head
             network: nn.Module = smp.encoders.get_encoder(
                 full_name, in_channels, depth, ("imagenet" if not full_name.startswith("tu-") else True) if download else None, **flexible
             )
     except Exception as error:  # the hub's client raises a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if lacking and isinstance(error, OSError):  # what the cache, and addresses, are missed by
+            raise SegkitError(
+                f"encoder_weights='imagenet' for {name!r}: the weights are not in the local cache, and {lacking}; "
+                "give a local .safetensors or .pt file, or leave encoder_weights out to start from random weights"
+            ) from error
         if download:
             raise SegkitError(
                 f"encoder_weights='imagenet' for {name!r} could not be downloaded or loaded ({type(error).__name__}: {reason}); "
@@ -190,6 +200,50 @@ def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Modu
             f"encoder {name!r} gives no feature pyramid of depth {depth} ({type(error).__name__}: {reason}); choose another"
         ) from error
     return network
+
+
+def check_weights(name: str, weights: str | None, depth: int = 5) -> None:
+    """Says at once, before hours of data are read, that weights can neither be downloaded nor are in the cache.
+
+    Raises:
+        SegkitError: They cannot be had.
+    """
+    if name != "plain" and weights == "imagenet":
+        with _offline() as lacking:
+            pass
+        if lacking:  # only then is it worth building the network twice
+            build_encoder(name, depth=depth, weights=weights)
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[str]:
+    """Where there is no network, keeps the hub's client to its cache: it would repeat its attempts for half a minute.
+
+    Yields:
+        Why nothing can be downloaded; empty where it can.
+    """
+    from huggingface_hub import constants, get_session
+
+    answers: list[Any] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            answers.append(get_session().head(constants.ENDPOINT, timeout=PATIENCE))
+
+    if constants.HF_HUB_OFFLINE:
+        yield "HF_HUB_OFFLINE forbids to download them"
+        return
+    thread = threading.Thread(target=ask, daemon=True)  # looking up a name knows no time-out
+    thread.start()
+    thread.join(PATIENCE)
+    if answers:
+        yield ""
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield f"there is no network ({constants.ENDPOINT} does not answer)"
+    finally:
+        constants.HF_HUB_OFFLINE = False
 
 
 def _freeze_unused(network: nn.Module, name: str, in_channels: int, depth: int) -> None:

@@ -60,7 +60,7 @@ def test_memory_and_descriptors_stay(lab):
         try:
             while (passed := time.monotonic() - start) < 60 * minutes:
                 pids = family(process.pid)
-                samples.append((passed / 60, memory(pids), descriptors(pids), len(pids)))
+                samples.append((passed / 60, memory(pids), descriptors(pids), len(pids), memory(pids[:1])))
                 time.sleep(min(10, minutes))
         finally:
             process.send_signal(signal.SIGTERM)
@@ -69,12 +69,13 @@ def test_memory_and_descriptors_stay(lab):
     time.sleep(6)
     record = np.array(samples)
     later = record[record[:, 0] > minutes / 6]  # caches and pools are full by then
-    slope = np.polyfit(later[:, 0], later[:, 1], 1)[0]
+    slope, own = (np.polyfit(later[:, 0], later[:, column], 1)[0] for column in (1, 4))
     counts = later[:, 2]
     steps = len(next(iter(Path().glob("runs/*/*/metrics.csv"))).read_text().splitlines()) - 1
     print(
-        f"{minutes:g} minutes, {steps} steps, {steps // 50} validations: {later[0, 1]:.0f} to {later[-1, 1]:.0f} MB, slope {slope:.3f} MB "
-        f"a minute; {counts.min():.0f} to {counts.max():.0f} descriptors; {later[:, 3].min():.0f} to {later[:, 3].max():.0f} processes"
+        f"{minutes:g} minutes, {steps} steps, {steps // 50} validations: {later[0, 1]:.0f} to {later[-1, 1]:.0f} MB, "
+        f"slope {slope:.3f} MB a minute, {own:.3f} of them of the process that trains; "
+        f"{counts.min():.0f} to {counts.max():.0f} descriptors; {later[:, 3].min():.0f} to {later[:, 3].max():.0f} processes"
     )
     assert slope < 1
     assert np.median(counts[: len(counts) // 2]) == np.median(counts[len(counts) // 2 :])

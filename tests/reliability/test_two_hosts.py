@@ -20,8 +20,7 @@ pytestmark = pytest.mark.slow
 TRAIN = ROOT / "scripts/train.py"
 NAMES = ("host-a", "host-b")
 ADDRESSES = ("10.99.7.1", "10.99.7.2")
-TORCHRUN = f"{sys.executable} -m torch.distributed.run"
-LAUNCH = f"{TORCHRUN} --nnodes 2 --node_rank RANK --nproc_per_node 1 --master_addr host-a".split()
+LAUNCH = "-m torch.distributed.run --nnodes 2 --node_rank RANK --nproc_per_node 1 --master_addr host-a"
 WORDS = "--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 12 --data.scenes_val 5"
 WORDS += " --data.scenes_test 4 --trainer.accelerator cpu --wandb.mode disabled --wandb.panels 2 --ema 0.9 --dropout 0.2"
 WORDS += " --trainer.max_steps 400 --trainer.val_every 100 --trainer.log_every 5"
@@ -129,7 +128,7 @@ def fingerprint(run):
 
 def start(hosts, folder, *words):
     options = ["--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.timeout", str(TIMEOUT)]
-    return hosts.start(TRAIN, *words, *options, launch=LAUNCH, cwd=folder)
+    return hosts.start(TRAIN, *words, *options, launch=[sys.executable, *LAUNCH.split()], cwd=folder)
 
 
 def new(name):
