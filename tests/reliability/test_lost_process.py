@@ -14,7 +14,7 @@ from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 from segkit.config import TrainerConfig
 from segkit.errors import RunFailed, SegkitError
 from segkit.peers import is_loss, together
-from segkit.trainer import build_trainer
+from segkit.trainer import build_trainer, check_processes
 
 ROOT = Path(__file__).parents[2]
 WHEN = {
@@ -97,3 +97,24 @@ def test_a_strategy_that_is_not_there_is_one_line():
         build_trainer(TrainerConfig(accelerator="cpu", devices=2, strategy="ddpp"))
     with pytest.raises(SegkitError, match="--trainer.timeout 0.5: give a number from 1"):
         TrainerConfig(timeout=0.5)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2"])
+def test_strategies_that_share_out_the_weights_are_refused(strategy):
+    with pytest.raises(SegkitError, match=f"--trainer.strategy {strategy}: segkit needs whole tensors in every process; use ddp"):
+        build_trainer(TrainerConfig(accelerator="cpu", devices=2, strategy=strategy))
+
+
+@pytest.mark.parametrize("environment", [
+    {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "SLURM_STEP_NUM_TASKS": "2"},  # srun starts two torchruns
+    {"SLURM_STEP_NUM_TASKS": "4"},
+])  # fmt: skip
+def test_a_number_of_processes_that_the_launcher_did_not_start_is_one_line(monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    line = "--trainer.devices 1, --trainer.num_nodes 2: they make 2 processes, but 4 were started; devices are those of one machine"
+    with pytest.raises(SegkitError, match=line):
+        check_processes(1, 2, 2)
+    check_processes(2, 2, 4)
+    with pytest.raises(SegkitError, match="they make 1 processes, but 4 were started"):  # four runs of their own, in one folder
+        build_trainer(TrainerConfig(accelerator="cpu", devices=1))
