@@ -3,6 +3,7 @@
 import atexit
 import inspect
 import logging
+import os
 import warnings
 from datetime import timedelta
 from typing import Any
@@ -55,12 +56,28 @@ def leave_process_group() -> None:
 def build_strategy(name: str, timeout: float) -> Any:
     """Lightning's strategy for several processes, none of which waits longer than `timeout` seconds for another."""
     name = "ddp" if name == "auto" else name
+    if name.startswith(("fsdp", "deepspeed")):  # they would clip by the norm of a shard, and average and save shards
+        raise SegkitError(f"--trainer.strategy {name}: segkit needs whole tensors in every process; use ddp, these networks fit one GPU")
     if name not in StrategyRegistry or "timeout" not in inspect.signature(StrategyRegistry[name]["strategy"]).parameters:
         return name
     options = {**StrategyRegistry[name]["init_params"], "timeout": timedelta(seconds=timeout)}
     if name == "ddp":
         options["broadcast_buffers"] = False  # running statistics are averaged before each validation instead of being sent with each step
     return StrategyRegistry[name]["strategy"](**options)
+
+
+def check_processes(devices: int | str | list[int], num_nodes: int, world: int) -> None:
+    """Refuses to train alone, or to wait for ever, where torchrun or srun has started another number of processes.
+
+    Raises:
+        SegkitError: The numbers differ.
+    """
+    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else os.environ.get("SLURM_STEP_NUM_TASKS")
+    if started and int(started) != world:
+        raise SegkitError(
+            f"--trainer.devices {devices}, --trainer.num_nodes {num_nodes}: they make {world} processes, but {started} were started; "
+            "devices are those of one machine, as --nproc_per_node of torchrun and --ntasks-per-node of srun"
+        )
 
 
 def build_trainer(
@@ -81,6 +98,7 @@ def build_trainer(
     """
     quiet_lightning()
     world = device_count(config.devices, config.accelerator) * config.num_nodes
+    check_processes(config.devices, config.num_nodes, world)
     if world > 1:
         atexit.register(leave_process_group)  # Lightning does so for NCCL only
     arguments: dict[str, Any] = {
@@ -114,7 +132,7 @@ def build_trainer(
         if name in arguments:
             raise SegkitError(f"--trainer.extra.{name}: segkit sets this argument itself; use the option of its own (--help lists them)")
     try:
-        if world > 1:
+        if world > 1 or config.strategy != "auto":
             arguments["strategy"] = build_strategy(config.strategy, config.timeout)
         trainer = pl.Trainer(**arguments, **config.extra)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:

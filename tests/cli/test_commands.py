@@ -319,7 +319,8 @@ def test_every_shipped_configuration_trains_and_evaluates(folder, config):
         "--data.workers",
         "0",
     ]
-    words += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--wandb.mode", "disabled", "--data.crop", "64"]
+    words += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "1", "--data.crop", "64"]
+    words += ["--wandb.mode", "disabled"]
     if "max_epochs" in config.read_text():
         words += ["--trainer.max_epochs", "null"]
     if kind == "scenes":

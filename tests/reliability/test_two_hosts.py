@@ -1,8 +1,9 @@
-"""One job on two hosts: what one host computes, whatever happens to the cable between them or to one of them."""
+"""One job on two hosts, and one of SLURM, by the lines of the README: what one host computes, whatever happens to cable and processes."""
 
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,18 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segkit.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-TRAIN = ROOT / "scripts/train.py"
 NAMES = ("host-a", "host-b")
 ADDRESSES = ("10.99.7.1", "10.99.7.2")
-LAUNCH = "-m torch.distributed.run --nnodes 2 --node_rank RANK --nproc_per_node 1 --master_addr host-a"
-WORDS = "--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 12 --data.scenes_val 5"
-WORDS += " --data.scenes_test 4 --trainer.accelerator cpu --wandb.mode disabled --wandb.panels 2 --ema 0.9 --dropout 0.2"
-WORDS += " --trainer.max_steps 400 --trainer.val_every 100 --trainer.log_every 5"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TORCHRUN, SBATCH = (shlex.split(re.search(rf"^{name} .*", README, re.MULTILINE)[0]) for name in ("torchrun", "sbatch"))
+# what makes the experiment of the page small, and fit for a CPU
+SMALL = """--encoder plain --decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.workers 0 --ema 0.9 --dropout 0.2 --name small
+--trainer.max_epochs null --trainer.max_steps 400 --trainer.val_every 100 --trainer.log_every 5 --trainer.accelerator cpu
+--trainer.extra.sync_batchnorm false --wandb.mode disabled --wandb.panels 0"""
 TIMEOUT = 20  # seconds
 
 
@@ -77,14 +80,14 @@ class Hosts:
         """`up` or `down`."""
         ip("-n", self.spaces[1], "link", "set", "eth0", state)
 
-    def start(self, script, *words, launch, cwd):
-        """One job, the same command on both but for the host's RANK in `launch`; what they print goes to `host-a.txt` and `host-b.txt`."""
+    def start(self, command, cwd):
+        """The same command on both but for N, the host's number; what they print goes to `host-a.txt` and `host-b.txt`."""
         started = []
-        for rank, (space, name) in enumerate(zip(self.spaces, NAMES, strict=True)):
-            alone = ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]  # a host name of its own
-            command = ["ip", "netns", "exec", space, *alone, *[part.replace("RANK", str(rank)) for part in launch], str(script), *words]
+        for number, (space, name) in enumerate(zip(self.spaces, NAMES, strict=True)):
+            inside = ["ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$@"', "sh"]
             with (cwd / f"{name}.txt").open("w") as file:
-                started.append(subprocess.Popen(command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT))
+                words = [*inside, *(str(number) if word == "N" else word for word in command)]
+                started.append(subprocess.Popen(words, cwd=cwd, stdout=file, stderr=subprocess.STDOUT))
         self.processes += started
         return started
 
@@ -103,36 +106,58 @@ def hosts():
 
 
 @pytest.fixture(scope="module")
-def one_host(tmp_path_factory):
+def data(tmp_path_factory):
+    """The root of a data set of 12 training and 5 validation images."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    (root / "classes.txt").write_text("0 a\n1 b\n2 c\n")
+    for split, count in (("train", 12), ("val", 5)):
+        for kind in ("images", "masks"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(count):
+            mask = rng.integers(0, 3, (48, 48), np.uint8)
+            Image.fromarray(mask).save(root / f"masks/{split}/{i}.png")
+            Image.fromarray(np.stack([mask * 80] * 3, -1) + rng.integers(0, 90, (48, 48, 3), np.uint8)).save(
+                root / f"images/{split}/{i}.png"
+            )
+    return root
+
+
+@pytest.fixture(scope="module")
+def one_host(tmp_path_factory, data):
     """The run of two processes on one host that all others must equal."""
     folder = tmp_path_factory.mktemp("one")
-    words = [sys.executable, str(TRAIN), *WORDS.split(), "--trainer.devices", "2", "--name", "one", "--run_id", "run"]
+    words = [sys.executable, str(ROOT / "scripts/train.py"), "--config", str(ROOT / "configs/multi_node.yaml"), "--data.root", str(data)]
+    words += [*SMALL.split(), "--trainer.devices", "2", "--trainer.num_nodes", "1", "--run_id", "one"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return fingerprint(folder / "runs/one/run")
+    return fingerprint(folder / "runs/small/one")
 
 
 def fingerprint(run):
-    """sha256 of every tensor of the last checkpoint, and the confusion matrices of all images."""
+    """sha256 of every tensor of the last checkpoint, and of the confusion matrices of all images."""
     state = load_checkpoint(run / "checkpoints/last.ckpt")
     assert state["global_step"] == 400
-    tensors = {f"{key}.{name}": value for key in ("state_dict", "raw_state_dict") for name, value in state[key].items()}
+    tensors = {f"{key}.{name}": value.numpy() for key in ("state_dict", "raw_state_dict") for name, value in state[key].items()}
     for index, slots in state["optimizer_states"][0]["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
-    matrices = np.load(run / "per_image.npz")["matrix"]
-    assert matrices.shape == (5, 6, 6)
-    return {name: hashlib.sha256(value.numpy().tobytes()).hexdigest() for name, value in tensors.items()} | {
-        "matrices": hashlib.sha256(matrices.tobytes()).hexdigest()
-    }
+        tensors |= {f"optimizer.{index}.{name}": value.numpy() for name, value in slots.items()}
+    tensors["matrices"] = np.load(run / "per_image.npz")["matrix"]
+    assert tensors["matrices"].shape == (5, 3, 3)
+    return {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in tensors.items()}
 
 
-def start(hosts, folder, *words):
-    options = ["--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.timeout", str(TIMEOUT)]
-    return hosts.start(TRAIN, *words, *options, launch=[sys.executable, *LAUNCH.split()], cwd=folder)
+def fill(words, **places):
+    """Words of the page with its places in capitals filled in, and the program and paths of this test."""
+    words = [
+        sys.executable if word == "python" else str(ROOT / word) if word.startswith(("scripts/", "configs/")) else word for word in words
+    ]
+    return [str(places.get(word, word)) for word in words]
 
 
-def new(name):
-    return [*WORDS.split(), "--name", name, "--run_id", "run"]
+def start(hosts, folder, data):
+    """The line of the page, with one process on each host."""
+    words = fill(TORCHRUN[1:], HOST="host-a", DIR=data, ID="run")
+    words[words.index("--nproc_per_node") + 1] = "1"
+    return hosts.start([sys.executable, "-m", "torch.distributed.run", *words, *SMALL.split(), "--trainer.timeout", str(TIMEOUT)], folder)
 
 
 def wait_for_step(run, step, processes):
@@ -163,35 +188,35 @@ def said(folder):
     return "".join(f"--- {name}\n{(folder / f'{name}.txt').read_text()[-3000:]}" for name in NAMES)
 
 
-def test_two_hosts_compute_what_one_host_computes(hosts, one_host, tmp_path):
-    codes, _ = ends(start(hosts, tmp_path, *new("two")), 120)
+def test_two_hosts_compute_what_one_host_computes(hosts, data, one_host, tmp_path):
+    codes, _ = ends(start(hosts, tmp_path, data), 300)
     assert codes == [0, 0], said(tmp_path)
-    assert [path.name for path in (tmp_path / "runs/two").iterdir()] == ["run"]  # one run folder
-    assert fingerprint(tmp_path / "runs/two/run") == one_host
+    assert [path.name for path in (tmp_path / "runs/small").iterdir()] == ["run"]  # one run folder
+    assert fingerprint(tmp_path / "runs/small/run") == one_host
     print(f"two hosts: {len(one_host)} of {len(one_host)} tensors equal")
 
 
-def test_a_cut_cable_ends_both_hosts_and_the_resumed_run_ends_bit_identical(hosts, one_host, tmp_path):
-    run = tmp_path / "runs/cut/run"
-    processes = start(hosts, tmp_path, *new("cut"))
+def test_a_cut_cable_ends_both_hosts_and_the_resumed_run_ends_bit_identical(hosts, data, one_host, tmp_path):
+    run = tmp_path / "runs/small/run"
+    processes = start(hosts, tmp_path, data)
     wait_for_step(run, 130, processes)
     hosts.cable("down")
     codes, seconds = ends(processes, TIMEOUT + 40)  # the rest is for torchrun's own end
     assert codes == [1, 1], said(tmp_path)
     for found in lines(tmp_path):
         assert len(found) == 1
-        assert re.fullmatch(r"train\.py: error: another process of this run was lost \(.+\); go on with --resume runs/cut/run", found[0])
-    assert load_checkpoint(run / "checkpoints/last.ckpt")["global_step"] >= 100
+        assert re.fullmatch(r"train\.py: error: another process of this run was lost \(.+\); go on with --resume runs/small/run", found[0])
+    assert 100 <= load_checkpoint(run / "checkpoints/last.ckpt")["global_step"] < 400
     hosts.cable("up")
-    codes, _ = ends(start(hosts, tmp_path, "--resume", "runs/cut/run"), 120)
+    codes, _ = ends(start(hosts, tmp_path, data), 300)  # the same line
     assert codes == [0, 0], said(tmp_path)
     assert fingerprint(run) == one_host
     print(f"both hosts ended {seconds:.0f} s after the cut; {len(one_host)} of {len(one_host)} tensors equal after going on")
 
 
-def test_a_killed_worker_ends_the_other_host(hosts, tmp_path):
-    processes = start(hosts, tmp_path, *new("killed"))
-    wait_for_step(tmp_path / "runs/killed/run", 20, processes)
+def test_a_killed_worker_ends_the_other_host(hosts, data, tmp_path):
+    processes = start(hosts, tmp_path, data)
+    wait_for_step(tmp_path / "runs/small/run", 20, processes)
     agent = processes[1].pid  # ip, unshare and sh have become it
     worker = int(Path(f"/proc/{agent}/task/{agent}/children").read_text().split()[0])
     os.kill(worker, signal.SIGKILL)
@@ -199,6 +224,24 @@ def test_a_killed_worker_ends_the_other_host(hosts, tmp_path):
     assert codes == [1, 1], said(tmp_path)
     said_by_first, said_by_killed = lines(tmp_path)
     assert len(said_by_first) == 1
-    assert "another process of this run was lost (Connection" in said_by_first[0]
+    assert "another process of this run was lost (" in said_by_first[0]
     assert said_by_killed == []
     print(f"both hosts ended {seconds:.0f} s after the kill")
+
+
+def test_a_slurm_job_computes_what_one_host_computes(data, one_host, tmp_path):
+    if not all(map(shutil.which, ("sbatch", "srun", "sinfo"))):
+        pytest.skip("there is no SLURM here")
+    if "idle" not in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=False).stdout:
+        pytest.skip("no SLURM node is idle")
+    words = fill(SBATCH)
+    del words[words.index("--gpus-per-node") : words.index("--gpus-per-node") + 2]
+    words[words.index("--nodes") + 1], words[words.index("--ntasks-per-node") + 1] = "1", "2"
+    inner = shlex.join([*fill(shlex.split(words[-1]), DIR=data), *SMALL.split(), "--trainer.devices", "2", "--trainer.num_nodes", "1"])
+    words[-1] = inner.replace("'$SLURM_JOB_ID'", "$SLURM_JOB_ID")  # which is for the job's own shell
+    done = subprocess.run([*words, "--wait", "--output", "job.txt"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, (tmp_path / "job.txt").read_text()
+    (run,) = (tmp_path / "runs/small").iterdir()
+    assert run.name == re.search(r"Submitted batch job (\d+)", done.stdout)[1]
+    assert fingerprint(run) == one_host
+    print(f"SLURM, two tasks: {len(one_host)} of {len(one_host)} tensors equal")
