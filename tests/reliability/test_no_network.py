@@ -18,29 +18,6 @@ from segkit.models import encoders
 ROOT = Path(__file__).parents[2]
 TRAIN = """--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 6 --data.scenes_val 3
 --data.scenes_test 2 --trainer.accelerator cpu --trainer.devices 1 --wandb.panels 1 --trainer.max_steps 2"""
-    "--decoder_channels",
-    "[8,8]",
-    "--data.batch_size",
-    "2",
-    "--data.crop",
-    "32",
-    "--data.scenes_size",
-    "48",
-    "--data.scenes_train",
-    "6",
-    "--data.scenes_val",
-    "3",
-    "--data.scenes_test",
-    "2",
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.devices",
-    "1",
-    "--wandb.panels",
-    "1",
-    "--trainer.max_steps",
-    "2",
-]
 SMALL = "mobilenetv3_small_050"  # timm's
 
 
