@@ -175,7 +175,8 @@ def _network(name: str, in_channels: int, depth: int, download: bool, lacking: s
     import segmentation_models_pytorch as smp
 
     full_name = network_name(name)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line per retry, before the one line that counts
+    for library in ("huggingface_hub", "timm"):  # a line per retry, before the one line that counts; a line on the head that is not used
+        logging.getLogger(library).setLevel(logging.ERROR)
     # windowed transformers are built for one size unless told otherwise
     flexible = {"strict_img_size": False} if "swin" in name and full_name.startswith("tu-") else {}
     if download and lacking is None:
