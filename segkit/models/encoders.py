@@ -170,16 +170,19 @@ def _unpadded(conv: nn.Conv2d) -> nn.Conv2d:
     return plain
 
 
-def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Module:
+def _network(name: str, in_channels: int, depth: int, download: bool, lacking: str | None = None) -> nn.Module:
+    """The network of smp; `lacking` is why nothing can be downloaded, where that is known already."""
     import segmentation_models_pytorch as smp
 
     full_name = network_name(name)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line per retry, before the one line that counts
+    for library in ("huggingface_hub", "timm"):  # a line per retry, before the one line that counts; a line on the head that is not used
+        logging.getLogger(library).setLevel(logging.ERROR)
     # windowed transformers are built for one size unless told otherwise
     flexible = {"strict_img_size": False} if "swin" in name and full_name.startswith("tu-") else {}
-    offline = _offline() if download else contextlib.nullcontext("")
+    if download and lacking is None:
+        lacking = _no_network()
     try:
-        with warnings.catch_warnings(), offline as lacking:
+        with warnings.catch_warnings(), _cache_only() if lacking else contextlib.nullcontext():
             warnings.simplefilter("ignore")  # timm's notes on renamed models and unexpected keys of the dropped head
             network: nn.Module = smp.encoders.get_encoder(
                 full_name, in_channels, depth, ("imagenet" if not full_name.startswith("tu-") else True) if download else None, **flexible
@@ -208,20 +211,12 @@ def check_weights(name: str, weights: str | None, depth: int = 5) -> None:
     Raises:
         SegkitError: They cannot be had.
     """
-    if name != "plain" and weights == "imagenet":
-        with _offline() as lacking:
-            pass
-        if lacking:  # only then is it worth building the network twice
-            build_encoder(name, depth=depth, weights=weights)
+    if name != "plain" and weights == "imagenet" and 1 <= depth <= 5 and (lacking := _no_network()):
+        _network(name, 3, depth, True, lacking)  # only then is it worth building the network twice
 
 
-@contextlib.contextmanager
-def _offline() -> Iterator[str]:
-    """Where there is no network, keeps the hub's client to its cache: it would repeat its attempts for half a minute.
-
-    Yields:
-        Why nothing can be downloaded; empty where it can.
-    """
+def _no_network() -> str:
+    """Why nothing can be downloaded; empty where it can."""
     from huggingface_hub import constants, get_session
 
     answers: list[Any] = []
@@ -231,19 +226,23 @@ def _offline() -> Iterator[str]:
             answers.append(get_session().head(constants.ENDPOINT, timeout=PATIENCE))
 
     if constants.HF_HUB_OFFLINE:
-        yield "HF_HUB_OFFLINE forbids to download them"
-        return
+        return "HF_HUB_OFFLINE forbids to download them"
     thread = threading.Thread(target=ask, daemon=True)  # looking up a name knows no time-out
     thread.start()
     thread.join(PATIENCE)
-    if answers:
-        yield ""
-        return
-    constants.HF_HUB_OFFLINE = True
+    return "" if answers else f"there is no network ({constants.ENDPOINT} does not answer)"
+
+
+@contextlib.contextmanager
+def _cache_only() -> Iterator[None]:
+    """Keeps the hub's client to its cache; where there is no network it would repeat its attempts for half a minute."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
-        yield f"there is no network ({constants.ENDPOINT} does not answer)"
+        yield
     finally:
-        constants.HF_HUB_OFFLINE = False
+        constants.HF_HUB_OFFLINE = before
 
 
 def _freeze_unused(network: nn.Module, name: str, in_channels: int, depth: int) -> None:
