@@ -40,6 +40,7 @@ def quiet_lightning() -> None:
         ".*smaller than the logging interval.*",
         ".*GPU available but not used.*",
         ".*`srun` command is available.*",
+        "The AccumulateGrad node's stream does not match.*",  # Lightning wraps the model for CUDA in a stream of its own
         ".*`broadcast_buffers` is deprecated.*",  # its successor is newer than the oldest torch that segkit takes
         ".*sync_dist=True.*",  # the scores come from counts that are summed over the processes already
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",

@@ -78,5 +78,5 @@ def test_memory_and_descriptors_stay(lab):
         f"{counts.min():.0f} to {counts.max():.0f} descriptors; {later[:, 3].min():.0f} to {later[:, 3].max():.0f} processes"
     )
     assert slope < 1
-    assert np.median(counts[: len(counts) // 2]) == np.median(counts[len(counts) // 2 :])
+    assert abs(counts[len(counts) // 2 :].mean() - counts[: len(counts) // 2].mean()) < 2  # batches on their way come and go
     assert set(os.listdir("/dev/shm")) <= shared_before
