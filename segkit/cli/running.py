@@ -1,6 +1,7 @@
 """How every command ends: what goes wrong becomes one line and an exit code. Standard library only."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the larg
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # until there is something to save, and a handler that does
+    warned = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
+    for number in (signal.SIGTERM, signal.SIGINT, *warned):  # until there is something to save, and a handler that does
         signal.signal(number, _leave)
     try:
         main(sys.argv[1:])
