@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from segkit.cli.surroundings import settle
 from segkit.errors import RunFailed, RunStopped, SegkitError
 
 
@@ -14,6 +15,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # until there is something to save, and a handler that does
         signal.signal(number, _leave)
     try:
+        settle()
         main(sys.argv[1:])
     except SegkitError as error:
         sys.exit(_complain(error, 2))
