@@ -61,7 +61,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         SegkitError: It, or the nearest folder above it that exists, takes no file.
     """
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    place = _nearest(folder)
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"\0")
@@ -69,6 +69,11 @@ def check_writable(folder: Path) -> None:
         raise SegkitError(
             f"the run folder cannot be written to {str(place)!r} ({error.strerror}); choose a folder that you may write to: --runs DIR"
         ) from None
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists and can be seen; `Path.exists` raises where it may not look."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
 
 
 def check_room(folder: Path, model: "nn.Module", moments: int, copies: int) -> None:
@@ -85,7 +90,7 @@ def check_room(folder: Path, model: "nn.Module", moments: int, copies: int) -> N
     """
     from segkit.data.cache import mib
 
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    place = _nearest(folder)
     state = sum(value.nbytes for value in model.state_dict().values())
     trained = sum(value.nbytes for value in model.parameters() if value.requires_grad)
     files = (place / "checkpoints" / name for name in CHECKPOINTS)

@@ -26,8 +26,8 @@ from segkit.metrics_file import FolderLogger
 log = logging.getLogger(__name__)
 # What a server that is gone, or never answers, may cost a run, all in all; what is not uploaded stays in the run folder for `wandb sync`.
 INIT_SECONDS = 15.0  # at the start
-TABLE_SECONDS = 10.0  # of the calls by which wandb asks the server about a table, and waits for its answer
-FINISH_SECONDS = 25.0  # for what is left to upload at the end
+TABLE_SECONDS = 5.0  # of the calls by which wandb asks the server about a table, and waits for its answer
+FINISH_SECONDS = 20.0  # for what is left to upload at the end
 
 
 class Guarded(Logger):
@@ -137,8 +137,6 @@ def _start(
     # Read when wandb is imported. Its error reporting goes to the same server: where that hangs, so does the end of the process, for 20 s.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
-    if not _caches():  # its service would print on the terminal what it cannot write to its log
-        os.environ.setdefault("WANDB_CACHE_DIR", str(run_folder.resolve() / "wandb" / "cache"))
     import wandb
 
     def init(mode: str) -> Any:
@@ -186,18 +184,6 @@ def _start(
     run = init("offline")
     parts = run_folder / "wandb" / "offline-run-*" if resume else Path(run.dir).parent
     return run, f"{why}offline; sync with: wandb sync {parts}"
-
-
-def _caches() -> bool:
-    """Whether there is a folder for caches, which needs a home that can be written to."""
-    home = os.environ.get("HOME")
-    place = os.environ.get("XDG_CACHE_HOME") or (home and Path(home, ".cache"))
-    if not place:
-        return False
-    cache = Path(place, "wandb")
-    with contextlib.suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-    return os.access(cache, os.W_OK)
 
 
 def _has_key(settings: Any, default_url: str) -> bool:

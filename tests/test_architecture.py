@@ -142,6 +142,7 @@ def test_a_library_is_imported_in_one_place(library, places):
         "cli/arguments",
         "cli/options",
         "cli/running",
+        "cli/surroundings",
         "cli/progress_line",
         "inference/__init__",
         "inference/inputs",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from segkit.cli.surroundings import settle
 from segkit.errors import RunFailed, RunStopped, SegkitError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
@@ -19,6 +20,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, *warned):  # until there is something to save, and a handler that does
         signal.signal(number, _leave)
     try:
+        settle()
         main(sys.argv[1:])
     except SegkitError as error:
         sys.exit(_complain(error, 2))

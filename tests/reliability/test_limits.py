@@ -1,11 +1,13 @@
 """Promise 12: under low limits a run works, or says in one line before it starts what it needs."""
 
+import atexit
 import os
 import resource
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -13,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segkit import preflight, tracking
-from segkit.config import DataConfig, TrainConfig, WandbConfig
+from segkit import preflight
+from segkit.cli import surroundings
+from segkit.config import DataConfig, TrainConfig
 from segkit.data.module import SegmentationDataModule
 from segkit.errors import SegkitError
 
@@ -139,26 +142,46 @@ def test_loader_processes_share_as_their_parent_does(monkeypatch):
     assert told.get() == "file_system"
 
 
-@pytest.mark.parametrize("home", ["unset", "a file"])
-def test_without_a_home_the_service_of_wandb_keeps_its_log_in_the_run_folder(tmp_path, monkeypatch, home, capfd):
-    for name in [name for name in os.environ if name.startswith(("WANDB_", "XDG_"))]:
+@pytest.mark.parametrize("home", ["unset", "gone", "config is a file", "fine"])
+def test_libraries_get_a_place_where_there_is_no_home(tmp_path, monkeypatch, home):
+    for name in surroundings.KEPT:
+        monkeypatch.setenv(name, "")  # told to monkeypatch so that it cleans up
         monkeypatch.delenv(name)
-    for name, value in {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", "WANDB_CACHE_DIR": ""}.items():
-        monkeypatch.setenv(name, value)  # told to monkeypatch so that it cleans up
-    monkeypatch.delenv("WANDB_CACHE_DIR")
-    (tmp_path / "home").touch()
+    monkeypatch.setenv("WANDB_DATA_DIR", "chosen")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    registered = []
+    monkeypatch.setattr(atexit, "register", lambda *call, **words: registered.append((call, words)))
     if home == "unset":
         monkeypatch.delenv("HOME")
-    import wandb
+    if home != "gone":
+        (tmp_path / "home").mkdir()
+    if home == "config is a file":
+        (tmp_path / "home" / ".config").touch()
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).is_dir())  # whatever root may do
+    surroundings.settle()
+    if home == "fine":
+        assert "MPLCONFIGDIR" not in os.environ
+        assert registered == []
+        return
+    ((clean, folder), words) = registered[0]
+    assert Path(folder).parent == tmp_path
+    assert {name: os.environ[name] for name in surroundings.KEPT} == {
+        **dict.fromkeys(surroundings.KEPT, folder),
+        "WANDB_DATA_DIR": "chosen",
+    }
+    clean(folder, **words)
+    assert not Path(folder).exists()
 
-    wandb.teardown()  # its service takes the environment as it is when it starts
-    loggers, line = tracking.build_loggers(WandbConfig(mode="offline"), tmp_path, "x", {}, [], False)
-    tracking.finish(loggers)
-    wandb.teardown()
-    assert line.startswith("offline")
-    assert list(tmp_path.glob("wandb/cache/wandb/logs/*"))
-    assert capfd.readouterr() == ("", "")
+
+def test_without_any_temporary_folder_there_is_one_line(monkeypatch):
+    def none():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    with pytest.raises(SegkitError, match="no temporary folder can be written to, neither TMPDIR, /nowhere, nor /tmp; set TMPDIR to one"):
+        surroundings.settle()
 
 
 def mounts():
@@ -210,7 +233,8 @@ def test_a_run_works_or_says_before_it_starts_what_it_needs(limit, tmp_path):
         place = Path(os.environ.get("SEGKIT_SCRATCH", ROOT / ".limits"))
         shutil.rmtree(place, ignore_errors=True)
     (place / "home").mkdir(parents=True)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    set_by_libraries = ("WANDB_", "TORCHINDUCTOR_")  # in this process
+    env = {name: value for name, value in os.environ.items() if not name.startswith(set_by_libraries)}
     env |= {"HOME": str(place / "home"), "PYTHONPATH": str(ROOT)}
     command = shlex.join([sys.executable, str(ROOT / "scripts/train.py"), *TRAIN.split(), *words.split()])
     prefix = ["unshare", "--mount"] if "mount" in setup else []
@@ -235,13 +259,15 @@ def test_a_run_works_or_says_before_it_starts_what_it_needs(limit, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_folder_of_somebody_else_is_refused(tmp_path):
-    tmp_path.chmod(0o755)
     code = f"""
-import os, sys
-os.setgid(65534); os.setuid(65534)
+import os
 from pathlib import Path
 from segkit import preflight
-preflight.check_writable(Path({str(tmp_path)!r}) / "runs")
+os.chdir({str(tmp_path)!r})
+os.chmod(".", 0o755)
+os.setgid(65534)
+os.setuid(65534)
+preflight.check_writable(Path("runs"))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False

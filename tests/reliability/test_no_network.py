@@ -104,7 +104,7 @@ def test_commands_work_without_a_network(tmp_path, nowhere, make_folder):
         "predict.py": ["runs/scenes-unet-transpose/one", "images/val", "--out", "predicted"],
         "export.py": ["--out", "exported.onnx"],
         "check_data.py": ["--data.root", "."],
-        "visualize.py": ["features", "runs/scenes-unet-transpose/one", "--out", "seen"],
+        "visualize.py": ["features", "runs/scenes-unet-transpose/one", "--out", "seen.png"],
     }
     for script, words in commands.items():
         start = time.monotonic()
