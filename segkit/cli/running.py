@@ -37,6 +37,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
         sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, *warned):  # all is said and saved
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:
