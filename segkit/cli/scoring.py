@@ -67,6 +67,7 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
     from segkit.checkpoint import load_checkpoint
     from segkit.data.module import SegmentationDataModule
     from segkit.inference import infer
+    from segkit.preflight import check_workers
     from segkit.provenance import SCORING, code_hash
     from segkit.task import SegmentationTask
 
@@ -88,6 +89,7 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
         raise SegkitError(
             f"the checkpoint knows the classes {task.class_names}, the data has {list(data.classes.names)}: give --data_root of its data"
         )
+    check_workers(data, (split,))
     how: dict[str, Any] = {"tile": config.tile, "overlap": config.overlap, "tta": config.tta, "scales": config.tta_scales}
     if config.tile is not None or config.tta or config.tta_scales != [1.0]:
         task.score = partial(infer, task, **how)
