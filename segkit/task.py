@@ -136,13 +136,15 @@ class SegmentationTask(pl.LightningModule):
         """
         state = load_checkpoint(checkpoint)
         try:
+            if model is None:
+                refuse_growth(state["hyper_parameters"], state["state_dict"])
+            refuse_nonsense(state["hyper_parameters"])
             task = cls(**{**state["hyper_parameters"], "encoder_weights": None}, model=model, run_config=state.get("config"))
             task.load_state_dict(state["state_dict"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise SegkitError(
-                f"{checkpoint} does not fit this version of segkit ({str(error).splitlines()[0]}); train again or use its version"
-            ) from error
-        task.step = state["global_step"]
+            task.step = int(state["global_step"])
+        except Exception as error:  # of what a stranger calls hyper-parameters any line may stumble
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SegkitError(f"{checkpoint} does not fit this version of segkit ({reason}); train again or use its version") from error
         return task.eval()
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -283,3 +285,30 @@ class SegmentationTask(pl.LightningModule):
                 f"the run was trained by {processes} processes; with {self.trainer.world_size} its batches would change: "
                 f"give --trainer.devices and --trainer.num_nodes that make {processes}"
             )
+
+
+def refuse_growth(parameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Hold what a file says about a network against the weights in it, before memory is taken for more than those.
+
+    Args:
+        parameters: The arguments of `SegmentationTask`.
+        state: The weights.
+
+    Raises:
+        ValueError: The decoder alone has more numbers than the file has bytes.
+    """
+    held = sum({value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}.values())
+    widths = [*(parameters.get("upsample_width") or []), *(parameters["decoder_channels"] if parameters["decoder"] == "unet" else [])]
+    if sum(9 * width**2 for width in parameters["decoder_channels"] if parameters["decoder"] == "unet") > held or max(widths, default=0) > held:
+        raise ValueError(f"layers of {max(widths)} channels, and weights of {held} bytes")
+
+
+def refuse_nonsense(parameters: Mapping[str, Any]) -> None:
+    """Raise a ValueError where classes or colours are none, which would come to light in the middle of a prediction only."""
+    names, colors = parameters["class_names"], parameters["colors"]
+    if not names or len(names) > IGNORE_INDEX or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names are no list of names")
+    if len(colors) != len(names) or not all(len(c) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in c) for c in colors):
+        raise ValueError(f"colors are not {len(names)} triples in 0..255")
+    if parameters.get("white", 255) not in (255, 65535) or not isinstance(parameters.get("ignore_index", IGNORE_INDEX), int):
+        raise ValueError("white or ignore_index have no such value")

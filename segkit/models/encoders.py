@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from segkit.errors import SegkitError, unknown
+from segkit.unpickle import load_plain
 from segkit.models.blocks import double_conv
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -215,11 +216,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and safetensors each raise their own types on a broken file
-        raise SegkitError(
-            f"encoder_weights={str(path)!r} cannot be read ({type(error).__name__}); give a .safetensors file or a state dict"
-        ) from error
+        state = load_plain(path)
+    except Exception as error:  # torch and safetensors each raise their own types on a broken file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SegkitError(f"encoder_weights={str(path)!r} cannot be read ({reason}); give a .safetensors file or a state dict") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise SegkitError(f"encoder_weights={str(path)!r} holds no state dict; save one with torch.save(model.state_dict(), path)")

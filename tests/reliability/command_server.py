@@ -1,4 +1,4 @@
-"""Runs many commands as a process each, of which the libraries are imported once: `[{"words": [...], "cwd": ...}]` in, results out, JSON.
+"""Runs many commands as a process each, of which the libraries are imported once: `[{"words": [...], "cwd": ...}]` in, a line of JSON each out.
 
 A fork of this process is a command: it has an exit code, output and memory of its own, and may crash without taking others along.
 """
@@ -65,4 +65,5 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     for library in LIBRARIES:
         import_module(library)
-    json.dump([run(**asked) for asked in json.load(sys.stdin)], sys.stdout)
+    for asked in json.load(sys.stdin):
+        print(json.dumps(run(**asked)), flush=True)
