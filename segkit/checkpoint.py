@@ -9,7 +9,8 @@ import torch
 from pytorch_lightning.plugins import CheckpointIO
 
 from segkit.errors import RunFailed, SegkitError
-from segkit.runs import damage, previous
+from segkit.runs import previous
+from segkit.unpickle import load_plain
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -68,14 +69,11 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if Path(path).suffix in (".onnx", ".pt2", ".safetensors"):
         raise SegkitError(f"{str(path)!r} is an exported network or bare weights, no checkpoint; give the run folder or its .ckpt file")
     try:
-        if fault := damage(path):
-            raise ValueError(fault)
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint = load_plain(path, map_location)
     except FileNotFoundError:
         raise SegkitError(f"checkpoint {str(path)!r} does not exist") from None
-    except Exception as error:  # a damaged pickle fails in any way that Python knows
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SegkitError(f"checkpoint {str(path)!r} is damaged or not a segkit checkpoint ({reason})") from error
+    except (OSError, ValueError) as error:
+        raise SegkitError(f"checkpoint {str(path)!r} is damaged or not a segkit checkpoint ({error})") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise SegkitError(f"{str(path)!r} holds no segkit checkpoint: there is no 'state_dict' in it")
     return checkpoint

@@ -24,6 +24,7 @@ from segkit.models import build_model
 from segkit.models.blocks import exact_group_norms
 from segkit.models.finite import nonfinite
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
+from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.ranks import Ranks
 
 Batch = Mapping[str, Tensor]
@@ -143,13 +144,15 @@ class SegmentationTask(pl.LightningModule):
         """
         state = load_checkpoint(checkpoint)
         try:
+            if model is None:
+                refuse_growth(state["hyper_parameters"], state["state_dict"])
+            refuse_nonsense(state["hyper_parameters"])
             task = cls(**{**state["hyper_parameters"], "encoder_weights": None}, model=model, run_config=state.get("config"))
             task.load_state_dict(state["state_dict"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise SegkitError(
-                f"{checkpoint} does not fit this version of segkit ({str(error).splitlines()[0]}); train again or use its version"
-            ) from error
-        task.step = state["global_step"]
+            task.step = int(state["global_step"])
+        except Exception as error:  # of what a stranger calls hyper-parameters any line may stumble
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SegkitError(f"{checkpoint} does not fit this version of segkit ({reason}); train again or use its version") from error
         return task.eval()
 
     def normalize(self, images: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import logging
 import os
 import warnings
 from datetime import timedelta
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytorch_lightning as pl
 import torch
@@ -132,15 +133,28 @@ def build_trainer(
             raise unknown("argument of Lightning's Trainer", name, accepted)
         if name in arguments:
             raise SegkitError(f"--trainer.extra.{name}: segkit sets this argument itself; use the option of its own (--help lists them)")
+        if not isinstance(config.extra[name], kinds := plain_kinds(get_type_hints(pl.Trainer.__init__)[name])):
+            wanted = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise SegkitError(
+                f"--trainer.extra.{name} {config.extra[name]!r}: Lightning takes {wanted} there, as far as an option can give it"
+            )
     try:
         if world > 1 or config.strategy != "auto":
             arguments["strategy"] = build_strategy(config.strategy, config.timeout)
         trainer = pl.Trainer(**arguments, **config.extra)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, LookupError, AttributeError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
     if world > 1 and config.extra.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
         raise SegkitError("--trainer.extra.sync_batchnorm true: torch synchronises batch norms on GPUs only; use --norm group on CPUs")
     return trainer
+
+
+def plain_kinds(hint: Any) -> tuple[type, ...]:
+    """Those types in an annotation of which a file or a command line can hold values; objects, such as callbacks, are none."""
+    parts = [kind for part in get_args(hint) for kind in plain_kinds(part)] if get_origin(hint) in (Union, UnionType) else [hint]
+    kinds = [get_origin(part) or part for part in parts]
+    taken = [kind for kind in kinds if kind in (bool, int, float, str, dict, NoneType)]
+    return tuple(dict.fromkeys([*taken, *([int] if float in taken else [])]))
 
 
 class Validations(Callback):

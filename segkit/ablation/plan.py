@@ -13,6 +13,7 @@ import yaml
 from segkit import __version__
 from segkit.errors import SegkitError, unknown
 from segkit.runs import write_whole
+from segkit.yaml_file import read_yaml
 
 # where a run lies, what it is called and who watches it decide nothing of what it computes; what lies in files, their hash says
 APART = {"name", "runs", "run_id", "seed", "wandb", "encoder_weights"}
@@ -94,15 +95,16 @@ class Plan:
         Raises:
             SegkitError: There is none, or it is not one.
         """
+        path = folder / "plan.yaml"
+        if not path.exists():
+            raise SegkitError(f"no plan.yaml in {str(folder)!r}; give the folder of an ablation: runs/ablations/NAME")
+        broken = f"{str(path)!r} cannot be read, start the ablation again, finished runs are kept"
+        values = read_yaml(path, broken, dict)
         try:
-            values = yaml.safe_load((folder / "plan.yaml").read_text())
-            return cls(**{**values, "arms": [Arm(**arm) for arm in values["arms"]]})
-        except FileNotFoundError:
-            raise SegkitError(f"no plan.yaml in {str(folder)!r}; give the folder of an ablation: runs/ablations/NAME") from None
-        except (OSError, TypeError, KeyError, yaml.YAMLError) as error:
-            raise SegkitError(
-                f"{str(folder)!r}/plan.yaml cannot be read ({type(error).__name__}); start the ablation again, finished runs are kept"
-            ) from error
+            plan = cls(**{**values, "arms": [Arm(**arm) for arm in values["arms"]]})
+        except (TypeError, KeyError) as error:
+            raise SegkitError(f"{broken} ({error})") from error
+        return plan
 
 
 def combinations(axes: Mapping[str, Sequence[Any]], exclude: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:

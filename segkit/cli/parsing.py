@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
-from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings  # type: ignore[attr-defined]
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings  # type: ignore[attr-defined]
 
 from segkit.cli.options import choices, declared, options, takes_several
 from segkit.cli.running import run
+from segkit.yaml_file import LARGEST, check_yaml
 
 __all__ = ["FILES", "Parser", "choices", "given", "options", "run", "takes_several"]
 
 FILES = ("--config", "--resume")  # what gives many options at once is read first, so that single flags have the last word
+LONGEST = 200  # characters of a value in an error
 
 
 def given(words: Sequence[str], name: str) -> str | None:
@@ -29,6 +32,28 @@ def given(words: Sequence[str], name: str) -> str | None:
         if word.startswith(f"{name}="):
             return word.removeprefix(f"{name}=")
     return None
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """A text that is not longer than a line should be; what is left out is in the middle."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def too_large(path: str) -> bool:
+    """Whether there is a file of that name which no person has written."""
+    try:
+        return Path(path).stat().st_size > LARGEST
+    except (OSError, ValueError):  # the parser says what is wrong
+        return False
+
+
+def load_checked(text: str) -> Any:
+    """The values in a YAML text, if it holds no more than a person writes."""
+    check_yaml(text)
+    try:
+        return get_loader("yaml")(text)
+    except (ValueError, TypeError, AttributeError) as error:  # such as a whole number too long for Python, or keys that are none
+        raise yaml.YAMLError(str(error)) from error
 
 
 class Parser(ArgumentParser):
@@ -42,7 +67,8 @@ class Parser(ArgumentParser):
 
     def __init__(self, config: type, description: str, file: bool = True) -> None:
         set_parsing_settings(docstring_parse_attribute_docstrings=False)
-        super().__init__(prog=Path(sys.argv[0]).name, description=description, allow_abbrev=False)
+        set_loader("checked", load_checked, (yaml.YAMLError,))
+        super().__init__(prog=Path(sys.argv[0]).name, description=description, allow_abbrev=False, parser_mode="checked")
         self._kinds = dict(options(config))
         if file:
             self.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below; flags beat it")
@@ -74,8 +100,12 @@ class Parser(ArgumentParser):
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
         """Parses `args` to nested plain dictionaries, `{"upsample": ..., "data": {...}, ...}`."""
+        words = self.arrange(args)
+        for word, following in itertools.zip_longest(words, words[1:]):
+            if (path := following if word == "--config" else word.removeprefix("--config=")) and path != word and too_large(path):
+                self.error(f"--config {path}: larger than {LARGEST} bytes; give a YAML file, such as the config.yaml of a run")
         try:
-            values: dict[str, Any] = self.parse_args(self.arrange(args)).as_dict()
+            values: dict[str, Any] = self.parse_args(words).as_dict()
         except UnicodeDecodeError:
             self.error("--config: the file is not text; give a YAML file, such as the config.yaml of a run")
         values.pop("config", None)
@@ -96,13 +126,13 @@ class Parser(ArgumentParser):
         key = re.search(r'Parser key "([\w.]+)"', message) or re.search(r"argument --([\w.]+)", message)
         value = re.search(r"Given value: (.*)|Got value: (.*)", message)
         if key and key[1] in self._kinds and value:
-            given = value[1] or value[2]
+            given = shortened(value[1] or value[2])
             valid = choices(self._kinds[key[1]])
             near = [m for word in re.findall(r"[\w-]+", given) if word not in valid for m in difflib.get_close_matches(word, valid, n=1)]
             hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
             rule = f"choose from {', '.join(map(str, valid))}" if valid else f"expected {self._type_name(self._kinds[key[1]])}"
             return f"--{key[1]} {given}: {rule}{hint}"
-        return " ".join(message.replace("Parser key ", "--").replace('"', "").split())
+        return shortened(" ".join(message.replace("Parser key ", "--").replace('"', "").split()), 4 * LONGEST)
 
     def _no_option(self, word: str) -> str:
         name = word.split("=")[0].removeprefix("--")

@@ -12,6 +12,7 @@ import yaml
 from segkit.cli.parsing import Parser, given
 from segkit.config import TrainConfig, from_dict
 from segkit.errors import SegkitError
+from segkit.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
@@ -72,13 +73,7 @@ def run_name(config: TrainConfig) -> str:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run was started with."""
-    try:
-        values: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SegkitError(
-            f"{str(folder)!r} is no run folder: config.yaml cannot be read ({type(error).__name__}); give runs/NAME/ID"
-        ) from error
-    return values
+    return dict(read_yaml(folder / "config.yaml", f"{str(folder)!r} is no run folder, give runs/NAME/ID: config.yaml cannot be read", dict))
 
 
 def refuse_changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from segkit.data import tiff
 from segkit.data.files import read_header
 from segkit.data.masks import LOSSLESS_FORMATS
-from segkit.data.opening import IMAGE_FORMATS, MAX_PIXELS
+from segkit.data.opening import IMAGE_FORMATS, MAX_PIXELS, read_bytes
 from segkit.errors import SegkitError
 
 BOMB = 100  # pixels per byte: the plainest real pictures, white pages as PNG, have about as many
@@ -24,10 +24,12 @@ def damage(path: str | Path, mask: bool, error: SegkitError) -> str:
         mask: It should be a mask.
         error: What they said.
     """
+    if not Path(path).is_file():
+        return "unreadable" if Path(path).exists() else "missing"
     try:
-        data = Path(path).read_bytes()
-    except OSError:
-        return "missing"
+        data = read_bytes(path)
+    except SegkitError:
+        return "too_large" if "GiB" in str(error) else "missing"
     if not data:
         return "empty"
     if pixels := _claimed(path, data):

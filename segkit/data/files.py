@@ -15,7 +15,7 @@ import numpy as np
 from PIL import ImageFile, ImageOps
 
 from segkit.data import tiff
-from segkit.data.opening import check_sums, damaged, has_16_bits, hold_size, open_checked, read_bytes
+from segkit.data.opening import check_scans, check_sums, damaged, has_16_bits, hold_file, hold_size, open_checked, read_bytes
 from segkit.errors import SegkitError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
@@ -51,6 +51,7 @@ class Header:
 
 def read_header(path: str | Path) -> Header:
     """What a file says about its picture, without decoding it."""
+    hold_file(path)
     try:
         with Path(path).open("rb") as file:
             return _look(path, file)[0]
@@ -82,6 +83,8 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes |
     try:
         if header.format == "PNG":
             check_sums(data)
+        elif header.format in ("JPEG", "MPO"):
+            check_scans(data)
         if isinstance(picture, tiff.Stack):
             pixels = _converted(_turned(picture.read(), header.orientation), picture.model, channels)
         elif header.bits == 16:

@@ -1,7 +1,9 @@
 """Open a picture file: of a format we know, of a bearable size, with checksums that hold; what is wrong with it in one line."""
 
 import io
+import logging
 import re
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,15 +13,43 @@ from segkit.errors import SegkitError
 
 MAX_PIXELS = 2**26  # 67 megapixels: above any camera in common use, below the size at which Pillow warns
 _RULE = f"images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles; predict.py takes larger ones as TIFF and .npy"
+MAX_BYTES = 2**32  # of a file: 67 megapixels of 32 bands of 16 bits, unpacked
+MAX_SCANS = 100  # of a progressive JPEG, which is decoded as often; cameras and tools write about ten
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # each oddity of a file as a line, before the one line that counts
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+
+
+def hold_file(path: str | Path) -> None:
+    """Raise a SegkitError where reading would fail or never end: pipes and devices, to which links in a folder of images may lead."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise damaged(path, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise damaged(path, ValueError("a folder, pipe or device, no file"))
 
 
 def read_bytes(path: str | Path) -> bytes:
     """All of a file; a SegkitError where it cannot be read."""
+    hold_file(path)
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            if file.seek(0, io.SEEK_END) > MAX_BYTES:
+                raise damaged(path, ValueError(f"{file.tell() / 2**30:.1f} GiB; images may have {MAX_BYTES // 2**30}"))
+            file.seek(0)
+            return file.read()
     except OSError as error:
         raise damaged(path, error) from None
+
+
+def check_scans(jpeg: bytes) -> None:
+    """A small file may have thousands of scans, each of which takes as long as a whole picture.
+
+    Raises:
+        ValueError: There are more than any tool writes.
+    """
+    if (scans := jpeg.count(b"\xff\xda")) > MAX_SCANS:  # the marker; within a scan a zero follows each 255
+        raise ValueError(f"{scans} scans; a JPEG may have {MAX_SCANS}")
 
 
 def check_sums(png: bytes) -> None:

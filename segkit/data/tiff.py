@@ -13,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # each oddity of a file as a line, before the one line that counts
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: an overview or thumbnail, a transparency mask
 
@@ -86,7 +87,6 @@ def open_stack(file: BinaryIO) -> Stack:
     except ImportError:
         raise ValueError("many bands, pages or 16 bits in a TIFF need tifffile") from None
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # each oddity of a file as a line, before the one line that counts
     everything: list[Any] = list(TiffFile(file).pages)
     pages = [page for page in everything if not int(page.subfiletype) & (_REDUCED | _MASK)]
     if not pages:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from segkit.data.files import Pixels
+from segkit.data.opening import hold_file
 from segkit.data.source import Array, FilePairs
 from segkit.errors import SegkitError
 
@@ -42,6 +43,7 @@ class Verified:
         """Image and mask as `FilePairs.read` gives them; a file that is not the one listed is a SegkitError."""
         for path, hashes in zip(self.paths(index), self._hashes, strict=True):
             if expected := hashes[index].decode():
+                hold_file(path)
                 try:
                     with open(path, "rb") as file:
                         found = hashlib.file_digest(file, "sha256").hexdigest()

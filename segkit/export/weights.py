@@ -9,6 +9,7 @@ import torch
 from segkit import __version__
 from segkit.errors import SegkitError
 from segkit.models import FCN, UNet
+from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.task import SegmentationTask
 
 CARD = "segkit"  # the key of the card in the file's own metadata
@@ -51,15 +52,15 @@ def load_safetensors(path: str | Path) -> SegmentationTask:
             state: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     except KeyError:
         raise SegkitError(f"{str(path)!r} has no card of segkit: write it by export.py --format safetensors") from None
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise SegkitError(f"cannot read the weights {str(path)!r} ({str(error).splitlines()[0]}); export them again") from None
     try:
-        task = SegmentationTask(**values["task"])
+        refuse_growth(values["task"], state)
+        refuse_nonsense(values["task"])
+        task = SegmentationTask(**{**values["task"], "encoder_weights": None})
         task.model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SegkitError(
-            f"{str(path)!r} was written by segkit {values.get('segkit_version')} and does not fit this version ({reason}); use that one"
-        ) from None
-    task.step = values["step"]
+        task.step = int(values["step"])
+    except Exception as error:  # of what a stranger calls a card any line may stumble
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SegkitError(f"{str(path)!r} does not fit this version of segkit, {__version__} ({reason}); use the one in its card") from None
     return task.eval()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segkit.data.files import read_image
-from segkit.data.opening import MAX_PIXELS
+from segkit.data.opening import MAX_PIXELS, hold_file
 from segkit.errors import SegkitError
 
 TIFF = (".tif", ".tiff")
@@ -64,6 +64,7 @@ def open_picture(image: str | Path | np.ndarray, channels: int, white: int) -> I
 
 def _tiff_pixels(path: str | Path) -> int:
     """Pixels of a TIFF, from its header; 0 where that cannot be told, and the usual reader says why."""
+    hold_file(path)
     try:
         import tifffile
 
@@ -74,10 +75,13 @@ def _tiff_pixels(path: str | Path) -> int:
 
 
 def _map(path: Path) -> np.ndarray:
+    hold_file(path)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SegkitError(f"cannot read {path}: {error}; give an array of numbers saved by numpy.save") from None
+        with np.errstate(all="ignore"):  # a header may claim more than numbers go
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy reads its header by Python's own parser, which may raise anything
+        reason = "it holds Python objects" if "allow_pickle" in str(error) else (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SegkitError(f"cannot read {path}: {reason}; give an array of numbers saved by numpy.save") from None
     if not isinstance(array, np.ndarray):
         raise SegkitError(f"cannot read {path}: an archive; give one array saved by numpy.save")
     return array

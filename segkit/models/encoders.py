@@ -17,6 +17,7 @@ from torch.nn.functional import max_pool2d
 
 from segkit.errors import SegkitError, unknown
 from segkit.models.blocks import double_conv
+from segkit.unpickle import load_plain
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 64  # pixels a side; smaller images are padded to it, whatever depth of an smp or timm network is used
@@ -268,11 +269,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and safetensors each raise their own types on a broken file
-        raise SegkitError(
-            f"encoder_weights={str(path)!r} cannot be read ({type(error).__name__}); give a .safetensors file or a state dict"
-        ) from error
+        state = load_plain(path)
+    except Exception as error:  # torch and safetensors each raise their own types on a broken file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SegkitError(f"encoder_weights={str(path)!r} cannot be read ({reason}); give a .safetensors file or a state dict") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise SegkitError(f"encoder_weights={str(path)!r} holds no state dict; save one with torch.save(model.state_dict(), path)")
