@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
     """A stand-in for W&B's server on the loopback.
 
     `how` is what it does: "works"; "silent" never answers a word; a number is the status of every answer; "dies" closes all connections and
-    the port when the first step arrives, "hangs" answers no more from then on.
+    the port when it is told to `strike`, "hangs" answers no more from then on.
     """
 
     daemon_threads = True
@@ -47,6 +47,11 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         """Says nothing: that connections break is what is tested."""
+
+    def strike(self):
+        self.struck.set()
+        if self.how == "dies":
+            self.die()
 
     def die(self):
         self.shutdown()
@@ -74,12 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         server.requests += 1
         if isinstance(server.how, int):
             return self.say({"errors": [{"message": "the fake server's word"}]}, server.how)
-        if server.how in ("dies", "hangs") and self.path.endswith("/file_stream") and b"wandb-history" in body:
-            server.struck.set()
         if server.how == "silent" or (server.how == "hangs" and server.struck.is_set()):
             return server.over.wait()
-        if server.how == "dies" and server.struck.is_set():
-            return server.die()
         return self.say(self.data(json.loads(body)) if self.path == "/graphql" else {})
 
     do_GET = do_POST = do_PUT = answer
@@ -120,7 +121,6 @@ def account(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "0.2")
     yield lambda server: monkeypatch.setenv("WANDB_BASE_URL", server.address)
     if wandb := sys.modules.get("wandb"):
         wandb.teardown()
@@ -137,7 +137,7 @@ def test_a_server_that_goes_away_blocks_neither_steps_nor_the_end(tmp_path, monk
         loggers, line = tracking.build_loggers(WandbConfig(), folder, "x", {}, [], False)
         assert line.startswith("online: http://127.0.0.1"), line
         loggers[1].log_metrics({"a": 0}, 0)
-        assert server.struck.wait(30)
+        server.strike()
         start = time.monotonic()
         for step in range(1, 400):
             loggers[1].log_metrics({"a": step}, step)
@@ -195,7 +195,7 @@ def without(tmp_path_factory):
 @pytest.mark.parametrize("how", ["no key", "refused", "silent", 500, 429, 401, "dies", "hangs", "service dies", "works"])
 def test_a_run_ends_normally_whatever_the_server_does(tmp_path, without, how):
     with Server("works" if how == "service dies" else how) as server:
-        env = {"WANDB_BASE_URL": server.address, "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "0.2"}
+        env = {"WANDB_BASE_URL": server.address}
         if how == "hangs":  # the other place for a key, here outside the folders in which it must not be found again
             netrc = tmp_path.with_name("netrc")
             netrc.write_text(f"machine {server.address.removeprefix('http://')} login user password {KEY}")
@@ -204,8 +204,8 @@ def test_a_run_ends_normally_whatever_the_server_does(tmp_path, without, how):
             env |= {"WANDB_API_KEY": KEY}
         if how == "refused":
             server.die()
-        if how == "service dies":
-            threading.Thread(target=end_service, args=(tmp_path,), daemon=True).start()
+        end = {"service dies": lambda: end_service(tmp_path), "dies": server.strike, "hangs": server.strike}.get(how, lambda: None)
+        threading.Thread(target=amid, args=(tmp_path, end), daemon=True).start()
         done, seconds = train(tmp_path, **env)
         requests, struck = server.requests, server.struck.is_set()
     print(f"{how}: exit {done.returncode}, {seconds - without:.1f} s more than the {without:.1f} s without W&B, {requests} requests")
@@ -224,6 +224,7 @@ def test_a_run_ends_normally_whatever_the_server_does(tmp_path, without, how):
     content = kept.read_bytes()
     if how != "service dies":
         assert len(re.findall(rb"train/loss", content)) >= STEPS  # all that the server did not take can be sent by `wandb sync`
+    assert int((tmp_path / "rows").read_text()) < STEPS
     if how in ("dies", "hangs"):
         assert struck
         assert f"wandb sync {kept.parent.relative_to(tmp_path)}" in done.stderr
@@ -233,10 +234,17 @@ def test_a_run_ends_normally_whatever_the_server_does(tmp_path, without, how):
     assert KEY not in done.stdout + done.stderr
 
 
+def amid(folder, act):
+    """Acts when the run below `folder` has done some of its steps."""
+    while not [path for path in folder.glob("runs/*/*/metrics.csv") if len(path.read_text().splitlines()) > STEPS // 10]:
+        time.sleep(0.05)
+    act()
+    (table,) = folder.glob("runs/*/*/metrics.csv")
+    (folder / "rows").write_text(str(len(table.read_text().splitlines()) - 1))
+
+
 def end_service(folder):
-    """Ends the process of wandb that writes and uploads, in the middle of the run whose folder lies below `folder`."""
-    while not [path for path in folder.glob("runs/*/*/metrics.csv") if len(path.read_text().splitlines()) > 10]:
-        time.sleep(0.1)
+    """Ends the process of wandb that writes and uploads, of the run whose folder lies below `folder`."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             name, environment = (process / "comm").read_text().strip(), (process / "environ").read_bytes()
