@@ -119,10 +119,10 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_the_others(run):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 8 MB."""
+    """A file system of 32 MB, in which a small run has room."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True, check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", place], capture_output=True, check=False).returncode:
         pytest.skip("mounting is not permitted here")
     yield place
     subprocess.run(["umount", "-l", place], check=True)

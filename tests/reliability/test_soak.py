@@ -24,9 +24,9 @@ def family(pid):
 
 
 def memory(pids):
-    """The proportional share of memory of some processes together, in MB: pages that several share count once."""
+    """What some processes hold together, in MB, pages that they share counted once; no pages of files, which all of the machine share."""
     text = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
-    return sum(int(size) for size in re.findall(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)) / 1024
+    return sum(int(size) for size in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.MULTILINE)) / 1024
 
 
 def descriptors(pids):
