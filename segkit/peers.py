@@ -30,8 +30,8 @@ def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
 
     An error of the connection to another process becomes one line. So does the end of a process of this machine, which a process that is
     busy by itself, as in a long validation, would learn of only when they next exchange something. Lightning kills the first process
-    where another one of its machine fails, without a word and even while it saves, and leaves the others where the first one is killed;
-    this takes its place.
+    where another one of its machine fails, at once and without a word, and leaves the others where the first one is killed; this takes its
+    place.
 
     Args:
         trainer: What they train or validate by.

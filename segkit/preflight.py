@@ -38,20 +38,22 @@ def before_data(config: TrainConfig, folder: Path) -> None:
     check_weights(config.encoder, config.encoder_weights, len(config.decoder_channels) if config.decoder == "unet" else 5)
 
 
-def before_steps(config: TrainConfig, folder: Path, model: "nn.Module", data: "SegmentationDataModule", devices: int) -> None:
-    """Asks the rest, when data and network are known.
+def before_steps(config: TrainConfig, folder: Path, model: "nn.Module", data: "SegmentationDataModule", devices: int, first: bool) -> None:
+    """Asks the rest, when data and network are known; in every process, for each has loader processes of its own.
 
     Args:
         config: Of the training.
         folder: That runs are written to, or the run folder that is gone on with.
         model: The network.
         data: What it trains on.
-        devices: Processes of this machine, each with loader processes of its own.
+        devices: Processes of this machine.
+        first: Whether this is the process that writes.
 
     Raises:
         SegkitError: The disk, the shared memory or the number of open files is too small.
     """
-    check_room(folder, model, moments=2 if config.optimizer == "adamw" else 1, copies=2 if config.ema else 1)
+    if first:
+        check_room(folder, model, moments=2 if config.optimizer == "adamw" else 1, copies=2 if config.ema else 1)
     check_workers(data, ("train", "val"), devices)
 
 

@@ -113,6 +113,7 @@ def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -
         try:
             fault = damage(found)
         except FileNotFoundError:
+            faults += [f"checkpoint {str(found)!r} is missing"] if previous(wanted).exists() and which == "last" else []
             continue
         if fault is None:
             if faults and os.environ.get("LOCAL_RANK", "0") == "0":

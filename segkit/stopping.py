@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from segkit.errors import RunStopped
+from segkit.errors import RunStopped, SegkitError
+from segkit.ranks import Ranks
 
 
 class StopSignals(Callback):
@@ -49,6 +50,9 @@ class StopSignals(Callback):
         self.step = trainer.global_step
         if trainer.world_size > 1:
             self.group = dist.new_group(backend="gloo", timeout=self.timeout)
+            steps = Ranks.all().gather(self.step)
+            if len(set(steps)) > 1:
+                raise SegkitError(f"the processes go on from different steps, {steps}: the run folder must lie where all machines see it")
         try:
             for number in self.before:
                 signal.signal(number, self._note)

@@ -58,12 +58,14 @@ def leave_process_group() -> None:
 def build_strategy(name: str, timeout: float) -> Any:
     """Lightning's strategy for several processes, none of which waits longer than `timeout` seconds for another."""
     name = "ddp" if name == "auto" else name
+    if name.startswith(("ddp_spawn", "ddp_fork", "ddp_notebook")):  # nobody could watch over those that they start
+        raise SegkitError(f"--trainer.strategy {name}: use ddp, which starts the same processes as commands of their own")
     if name.startswith(("fsdp", "deepspeed")):  # they would clip by the norm of a shard, and average and save shards
         raise SegkitError(f"--trainer.strategy {name}: segkit needs whole tensors in every process; use ddp, these networks fit one GPU")
     if name not in StrategyRegistry or "timeout" not in inspect.signature(StrategyRegistry[name]["strategy"]).parameters:
         return name
     options = {**StrategyRegistry[name]["init_params"], "timeout": timedelta(seconds=timeout)}
-    if name == "ddp":
+    if name.startswith("ddp"):
         options["broadcast_buffers"] = False  # running statistics are averaged before each validation instead of being sent with each step
     return StrategyRegistry[name]["strategy"](**options)
 
@@ -74,7 +76,9 @@ def check_processes(devices: int | str | list[int], num_nodes: int, world: int) 
     Raises:
         SegkitError: The numbers differ.
     """
-    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else os.environ.get("SLURM_STEP_NUM_TASKS")
+    by_hand = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # a shell on a node, in which Lightning starts the processes
+    started = None if by_hand else os.environ.get("SLURM_STEP_NUM_TASKS")
+    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else started
     if started and int(started) != world:
         raise SegkitError(
             f"--trainer.devices {devices}, --trainer.num_nodes {num_nodes}: they make {world} processes, but {started} were started; "
@@ -161,9 +165,13 @@ class Validations(Callback):
     """Validates after the last step too, where the interval does not divide the budget, and again what a signal has cut short.
 
     Last of the callbacks, so that all others are ready when a resumed run begins with a validation.
+
+    Args:
+        again: The results of the last step are missing, so that a run that has done it validates once more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, again: bool = False) -> None:
+        self.again = again
         self.due = False  # a validation has begun and not ended
         self.budget = -1  # steps
 
@@ -186,6 +194,7 @@ class Validations(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Where only the validation of the last step is missing, let Lightning begin, for which nothing would be left to do."""
         self.budget = trainer.max_steps
+        self.due = self.due or (self.again and trainer.global_step == self.budget)
         if self.due and trainer.global_step == self.budget:
             trainer.fit_loop.epoch_loop.max_steps += 1
 

@@ -57,7 +57,7 @@ ALLOWED = {
     "plausible": {"config"},
     "checkpoint": {"errors", "runs", "unpickle"},
     "peers": {"errors"},
-    "stopping": {"errors"},
+    "stopping": {"errors", "ranks"},
     "data": {"errors", "config", "data"},
     "task": {"errors", "config", "checkpoint", "losses", "metrics", "models", "optim", "plausible", "ranks"},
     "trainer": {"errors", "config", "checkpoint"},

@@ -27,6 +27,8 @@ def settle() -> None:
     if wanted and not _writable_home():
         folder = tempfile.mkdtemp(prefix="segkit-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        if Path(os.environ.get("HOME") or "/nowhere", ".config", "wandb", "settings").exists():
+            wanted = [name for name in wanted if name != "WANDB_CONFIG_DIR"]  # where it says which server is meant
         os.environ.update(dict.fromkeys(wanted, folder))
 
 

@@ -1,5 +1,6 @@
 """`train.py`: trains a network and leaves a run folder."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,14 @@ def run_name(config: TrainConfig) -> str:
     """The name of the experiment, by default data-decoder-operator."""
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
     return config.name or f"{config.data.kind}-{config.decoder}-{operator}"
+
+
+def has_results(folder: Path, steps: int) -> bool:
+    """Whether a run has left what it leaves last, the scores of its last step."""
+    try:
+        return bool(json.loads((folder / "metrics.json").read_text())["step"] == steps)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -216,8 +225,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = run_name(config)
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
-    if first:
-        preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes)
+    preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes, first)
     folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
@@ -225,7 +233,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     tags = [operator, config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
     console = Console()
-    if resume and checkpoint is None:
+    if resume and checkpoint is None and first:
         rewind(loggers, 0)
         console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
     trainer.loggers = loggers
@@ -237,7 +245,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         PanelCallback(folder / "panels", config.wandb.panels),
         Progress(console),
         Throughput(),
-        Validations(),
+        Validations(again=checkpoint is not None and not has_results(folder, steps)),
     ]
     if first:
         rows = {
@@ -259,7 +267,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:
         done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
-        console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
+        if first:
+            console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
         return
     if trainer.is_global_zero:
         report(console, folder, task, per_image, data, loggers, trainer.global_step)

@@ -119,6 +119,22 @@ def test_a_validation_that_a_signal_cut_short_is_done_again(lab, whole, monkeypa
         assert states[0]["global_step"] == states[1]["global_step"]
 
 
+def test_results_that_a_finished_run_could_not_write_any_more_are_written_when_it_is_resumed(lab, capsys):
+    """A kill or a full disk after the last checkpoint: nothing is left to train, but to score."""
+    lab.train("--trainer.max_steps", "3", "--trainer.val_every", "2", "--name", "x")
+    run = lab.run("x")
+    before, results = lab.hash_of(run), {name: (run / name).read_bytes() for name in ("metrics.json",)}
+    (run / "metrics.json").unlink()
+    (run / "per_image.npz").unlink()
+    lab.resume(run)
+    assert "validation after 3 steps" in capsys.readouterr().out
+    assert (run / "per_image.npz").is_file()
+    assert (run / "metrics.json").read_bytes() == results["metrics.json"]
+    assert lab.hash_of(run) == before
+    lab.resume(run)
+    assert "nothing left to do" in capsys.readouterr().out
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_its_beginning(lab, capsys):
     lab.train("--trainer.max_steps", "2", "--name", "whole")
     copy = lab.fork(lab.run("whole"), "part", lab.run("whole") / "checkpoints/last.ckpt")

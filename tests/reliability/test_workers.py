@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from segkit.config import DataConfig
-from segkit.data.module import SegmentationDataModule, begin_worker
+from segkit.data.module import SegmentationDataModule
 from segkit.data.open import open_sources
 from segkit.data.shards import write_shards
 
@@ -53,7 +53,7 @@ def streams(data, workers, start=None, persistent=False):
             num_workers=workers,
             multiprocessing_context=start,
             persistent_workers=persistent,
-            worker_init_fn=begin_worker,
+            worker_init_fn=plain.worker_init_fn,
             generator=torch.Generator(),
         )
         seen.append(digests(loader))
