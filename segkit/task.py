@@ -299,7 +299,10 @@ def refuse_growth(parameters: Mapping[str, Any], state: Mapping[str, Tensor]) ->
     """
     held = sum({value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}.values())
     widths = [*(parameters.get("upsample_width") or []), *(parameters["decoder_channels"] if parameters["decoder"] == "unet" else [])]
-    if sum(9 * width**2 for width in parameters["decoder_channels"] if parameters["decoder"] == "unet") > held or max(widths, default=0) > held:
+    if (
+        sum(9 * width**2 for width in parameters["decoder_channels"] if parameters["decoder"] == "unet") > held
+        or max(widths, default=0) > held
+    ):
         raise ValueError(f"layers of {max(widths)} channels, and weights of {held} bytes")
 
 

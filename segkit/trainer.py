@@ -104,7 +104,9 @@ def build_trainer(
             raise SegkitError(f"--trainer.extra.{name}: segkit sets this argument itself; use the option of its own (--help lists them)")
         if not isinstance(config.extra[name], kinds := plain_kinds(get_type_hints(pl.Trainer.__init__)[name])):
             wanted = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise SegkitError(f"--trainer.extra.{name} {config.extra[name]!r}: Lightning takes {wanted} there, as far as an option can give it")
+            raise SegkitError(
+                f"--trainer.extra.{name} {config.extra[name]!r}: Lightning takes {wanted} there, as far as an option can give it"
+            )
     try:
         trainer = pl.Trainer(**arguments, **config.extra)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:

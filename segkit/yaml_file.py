@@ -53,7 +53,7 @@ def check_yaml(text: str) -> None:
 def _check_value(value: str) -> None:
     if len(value) > LONGEST:
         raise yaml.YAMLError(f"a value of {len(value)} characters, {value[:20]!r}...; {LONGEST} are the most")
-    if any(character < " " and character not in _ALLOWED or "\ud800" <= character <= "\udfff" for character in value):
+    if any((character < " " and character not in _ALLOWED) or "\ud800" <= character <= "\udfff" for character in value):
         raise yaml.YAMLError(f"{value[:40]!r} has a character that is none of a text")
 
 

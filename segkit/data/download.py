@@ -97,6 +97,7 @@ def _fetch(kind: str, folder: str) -> None:
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)  # torchvision has none, and would wait for minutes where packets are lost
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # type: ignore[method-assign, assignment]  Python 3.14's default
     try:
         if kind == "voc":
             VOCSegmentation(folder, year="2012", image_set="train", download=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from segkit.errors import SegkitError, unknown
-from segkit.unpickle import load_plain
 from segkit.models.blocks import double_conv
+from segkit.unpickle import load_plain
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 64  # pixels a side; smaller images are padded to it, whatever depth of an smp or timm network is used
