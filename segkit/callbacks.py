@@ -1,12 +1,11 @@
 """What happens around the training steps: averaged weights, checkpoints, prediction panels, throughput.
 
-Their order in the Trainer is EMA, Checkpoints, StopSignals, PanelCallback, Progress, Throughput: a checkpoint holds the newest average,
-and the clock of Throughput, last of all, leaves out the drawing and saving that belong to a validation.
+Their order in the Trainer is EMA, StopSignals, Checkpoints, PanelCallback, Progress, Throughput, Validations: a checkpoint holds the newest
+average, and the clock of Throughput, after all that draws and saves, leaves out what belongs to a validation.
 Shape legend: B batch, C channels, H W rows and columns.
 """
 
 import math
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from segkit import tracking
-from segkit.errors import RunStopped
 
 
 class EMA(Callback):
@@ -89,8 +87,11 @@ class EMA(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Save the average as the weights, and what the optimiser works on beside it."""
-        assert not self.swapped, "a checkpoint in the middle of a validation would mix up average and weights"
-        if self.average:
+        if not self.average:
+            return
+        if self.swapped:  # a signal has stopped a validation
+            checkpoint["raw_state_dict"] = self.average
+        else:
             checkpoint["raw_state_dict"] = checkpoint["state_dict"]
             checkpoint["state_dict"] = self.average
 
@@ -103,7 +104,7 @@ class EMA(Callback):
 
 
 class Checkpoints(Callback):
-    """Writes `last.ckpt` at every validation and at the end, and `best.ckpt` when `val/miou` is the highest so far (NaN never is).
+    """Writes `last.ckpt` at every validation, every `save_every` steps and at the end; `best.ckpt` when `val/miou` is the highest so far.
 
     A checkpoint resumes to the bit when it is saved between two optimiser steps, from whatever hook: all that is taken from it is how
     many steps are done. Lightning's own loop counters depend on the hook: saved at the start of a batch, they count one batch too many, and
@@ -111,12 +112,22 @@ class Checkpoints(Callback):
 
     Args:
         folder: `checkpoints/` of the run folder.
+        save_every: Optimiser steps between two checkpoints, besides those of the validations; None: no others.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, save_every: int | None = None) -> None:
+        self.folder, self.save_every = folder, save_every
         self.best, self.best_step = -math.inf, 0
         self.saved_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What the run goes on from is saved."""
+        self.saved_step = trainer.global_step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save between two steps."""
+        if self.save_every and trainer.global_step % self.save_every == 0 and trainer.global_step != self.saved_step:
+            self._save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; every rank takes part."""
@@ -157,56 +168,6 @@ class Checkpoints(Callback):
             counter.increment_by(done)
         loop.on_load_checkpoint({"_batches_that_stepped": step})
         tracking.rewind(trainer.loggers, step)
-
-
-class StopSignals(Callback):
-    """Ends the run at SIGTERM (a scheduler that takes the machine back) or SIGINT (Ctrl-C) between two steps, with `last.ckpt` saved.
-
-    Lightning leaves with exit code 0 or 1 and saves nothing. The handler only takes a note; the processes compare theirs where a step
-    begins, several of them only after each `log_every_n_steps` steps, since it waits for the device. A second Ctrl-C ends the run at once.
-
-    Args:
-        folder: The run folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.received = 0  # the signal's number
-        self.step = -1
-        self.before: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over, from Lightning too, which restores its own at the end."""
-        self.step = trainer.global_step
-        try:
-            self.before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not in the main thread, where signals never arrive
-            self.before = {}
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.received = self.received or number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Save and leave, on all processes at the same step."""
-        if trainer.global_step == self.step:  # a step that has begun is finished, or its batches would count twice in running statistics
-            return
-        self.step = trainer.global_step
-        number = self.received
-        if trainer.world_size > 1:
-            if self.step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
-                return
-            number = int(trainer.strategy.reduce(torch.tensor(number, device=pl_module.device), reduce_op="max"))
-        if number:
-            trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt", weights_only=False)
-            line = f"stopped by {signal.Signals(number).name} at step {self.step}; go on with --resume {self.folder}"
-            raise RunStopped(line if trainer.is_global_zero else "", number)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
 
 
 class PanelCallback(Callback):

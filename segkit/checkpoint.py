@@ -8,15 +8,19 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins import CheckpointIO
 
-from segkit.errors import SegkitError
+from segkit.errors import RunFailed, SegkitError
+from segkit.runs import previous
 from segkit.unpickle import load_plain
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Write `checkpoint` to `path`, whole or not at all, even when the power fails.
+    """Write `checkpoint` to `path`, whole or not at all, even when the power fails; of `last.ckpt` the one before is kept beside it.
 
     The temporary file lies in the target's own folder: only within one file system is a replacement atomic. Its name is fixed, so that
     a killed run leaves at most one behind, which the next save overwrites.
+
+    Raises:
+        RunFailed: The file cannot be written, as on a full disk; the checkpoints that were there are as they were.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +30,15 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+        if path.name == "last.ckpt" and path.exists():
+            _keep(path)
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+        temporary.unlink(missing_ok=True)
+        reason = (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)).splitlines()[0]
+        raise RunFailed(
+            f"checkpoint {str(path)!r} could not be written ({reason}); the earlier ones are as they were: make room, then --resume the run"
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -35,6 +47,15 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         os.fsync(folder)  # the new name itself
     finally:
         os.close(folder)
+
+
+def _keep(path: Path) -> None:
+    """Gives the file its name as the one before, too, so that a complete file has the name `path` at any moment."""
+    previous(path).unlink(missing_ok=True)
+    try:
+        os.link(path, previous(path))
+    except OSError:  # a file system without hard links
+        os.replace(path, previous(path))
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:

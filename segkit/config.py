@@ -159,6 +159,7 @@ class TrainerConfig:
         max_steps: training budget in optimiser steps
         max_epochs: training budget in passes over the data; given, it takes the place of max_steps
         val_every: optimiser steps between validations; default: ten validations a run
+        save_every: optimiser steps between checkpoints, besides one at each validation
         accumulate: batches whose gradients are added up for one optimiser step
         clip: largest gradient norm; 0 switches clipping off
         precision: arithmetic of the forward and backward pass
@@ -166,6 +167,8 @@ class TrainerConfig:
         devices: number of devices per node, "auto", or a list of indices
         num_nodes: number of machines
         strategy: how several devices work together (auto, ddp, ...)
+        timeout: seconds that a process waits for another before it takes it for lost; above what one may do alone, such as the first
+            one's check of the data or its panels, tables and checkpoints
         log_every: optimiser steps between two logged training losses
         extra: any other argument of Lightning's Trainer, as trainer.extra.NAME
     """
@@ -173,6 +176,7 @@ class TrainerConfig:
     max_steps: int = 400
     max_epochs: int | None = None
     val_every: int | None = None
+    save_every: int | None = None
     accumulate: int = 1
     clip: float = 1.0
     precision: Precision = "32-true"
@@ -180,12 +184,14 @@ class TrainerConfig:
     devices: int | str | list[int] = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
+    timeout: float = 1800.0
     log_every: int = 10
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "accumulate", "num_nodes", "log_every")
+        _within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "save_every", "accumulate", "num_nodes", "log_every")
         _within("trainer.", self, 0, None, "clip")
+        _within("trainer.", self, 1, 10**7, "timeout")
 
 
 @dataclass(kw_only=True)

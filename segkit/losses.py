@@ -8,17 +8,24 @@ not the ignore index is never trained on: the `gather` of its probability raises
 
 The `gather` is also what lets one form of cross-entropy serve everywhere. On a CPU it is as fast as the fused one (within 10 %), and on
 CUDA it has a deterministic implementation, which `nll_loss2d` has not.
+
+Every objective is a function of sums over pixels. So processes that share a batch can add their sums up, in one small all-reduce a step,
+and all have the objective of the whole batch: no mean of means, whatever part of each one's pixels is ignored.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from segkit.config import IGNORE_INDEX
 from segkit.errors import SegkitError, unknown
+from segkit.ranks import PADDING, Ranks
+
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Pixels:
         valid: bool `[B, H, W]`, False where the pixel is ignored.
         class_weights: Float `[K]`, or None for equal weights; only cross-entropy and focal look at it.
         label_smoothing: Share of the target spread over all classes, in [0, 1); only cross-entropy looks at it.
+        ranks: The processes that share the batch; only Lovász, which has to sort the pixels of all, looks at it.
     """
 
     logits: Tensor
@@ -38,6 +46,7 @@ class Pixels:
     valid: Tensor
     class_weights: Tensor | None
     label_smoothing: float
+    ranks: Ranks = ALONE
 
     def of_truth(self, scores: Tensor) -> Tensor:
         """The score of each pixel's true class: `[B, K, H, W] -> [B, H, W]` (class 0 where the pixel is ignored)."""
@@ -56,75 +65,92 @@ class Pixels:
         return self.valid.to(self.logits.dtype) if self.class_weights is None else self.class_weights[self.target] * self.valid
 
 
-def _mean(weighted: Tensor, weights: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Objective:
+    """A function of sums over pixels, so that what several processes have of one batch adds up.
+
+    Args:
+        sums: Of a process's own pixels, float `[n]`.
+        value: Of the sums over all pixels, `[n]`, the objective: a scalar.
+    """
+
+    sums: Callable[[Pixels], Tensor]
+    value: Callable[[Tensor], Tensor]
+
+
+def _mean(sums: Tensor) -> Tensor:
     """The weighted mean as torch's losses take it, Σ w v / Σ w, but 0 and not NaN where no weight is left."""
-    total = weights.sum()
-    return weighted.sum() / total.where(total > 0, 1)
+    weighted, total = sums
+    mean: Tensor = weighted / total.where(total > 0, 1)
+    return mean
 
 
-def cross_entropy(pixels: Pixels) -> Tensor:
-    """Cross-entropy with class weights and label smoothing, equal to `torch.nn.functional.cross_entropy`."""
+def _cross_entropy_sums(pixels: Pixels) -> Tensor:
+    """Cross-entropy with class weights and label smoothing, equal to `torch.nn.functional.cross_entropy`: Σ w v and Σ w."""
     log_p, weights, share = pixels.logits.log_softmax(1), pixels.weights(), pixels.label_smoothing
     loss = -pixels.of_truth(log_p) * weights
     if share > 0:  # what is spread carries the weight of the class that receives it
         spread = log_p if pixels.class_weights is None else log_p * pixels.class_weights.view(1, -1, 1, 1)
         loss = (1 - share) * loss - share * spread.mean(1) * pixels.valid
-    return _mean(loss, weights)
+    return torch.stack([loss.sum(), weights.sum()])
 
 
-def focal(pixels: Pixels, gamma: float = 2.0) -> Tensor:
+def _focal_sums(pixels: Pixels, gamma: float = 2.0) -> Tensor:
     """Focal loss, -(1 - p)^γ log p of the true class's softmax probability p, averaged as cross-entropy is (which γ = 0 gives).
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, with the softmax in place of independent sigmoids.
     """
     log_p, weights = pixels.of_truth(pixels.logits.log_softmax(1)), pixels.weights()
-    return _mean(-((-log_p.expm1()) ** gamma) * log_p * weights, weights)
+    return torch.stack([(-((-log_p.expm1()) ** gamma) * log_p * weights).sum(), weights.sum()])
 
 
-def tversky(pixels: Pixels, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
-    """One minus the soft Tversky index TP / (TP + α FP + β FN).
-
-    The counts of a class go over the whole batch, and the mean over the classes that are present in its truth. β > α asks for
-    recall.
-
-    Source: Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks", 2017.
-    """
+def _region_sums(pixels: Pixels) -> Tensor:
+    """Of every class the probability on its true pixels, that on all pixels, and the number of its true pixels, `[3 K]`."""
     p = pixels.logits.softmax(1)
-    truth = pixels.class_sums(torch.ones_like(p[:, 0]))
     hit = pixels.class_sums(pixels.of_truth(p))
     predicted = (p * pixels.valid.unsqueeze(1)).sum((0, 2, 3))
+    return torch.cat([hit, predicted, pixels.class_sums(torch.ones_like(p[:, 0]))])
+
+
+def _tversky(sums: Tensor, alpha: float, beta: float) -> Tensor:
+    """One minus the soft Tversky index TP / (TP + α FP + β FN), which for α = β = 1/2 is the soft Dice coefficient.
+
+    The counts of a class go over the whole batch, and the mean over the classes that are present in its truth.
+
+    Sources: Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks", 2017; Milletari et
+    al., "V-Net", 2016, with probabilities that are not squared.
+    """
+    hit, predicted, truth = sums.view(3, -1)
     present = truth > 0
     # A class that is present has a denominator of at least min(1, β); the others are left out of the mean, and 0 / 0 out of them.
     index = hit / (hit + alpha * (predicted - hit) + beta * (truth - hit)).where(present, 1)
-    return ((1 - index) * present).sum() / present.sum().clamp(min=1)
+    loss: Tensor = ((1 - index) * present).sum() / present.sum().clamp(min=1)
+    return loss
 
 
-def dice(pixels: Pixels) -> Tensor:
-    """One minus the soft Dice coefficient 2 TP / (2 TP + FP + FN): the Tversky loss with α = β = 1/2.
+def _lovasz_sums(pixels: Pixels) -> Tensor:
+    """Lovász-Softmax: the piecewise linear extension of 1 - IoU over the whole batch, for each class that is present in its truth.
 
-    Source: Milletari et al., "V-Net", 2016, with probabilities that are not squared.
-    """
-    return tversky(pixels, alpha=0.5, beta=0.5)
-
-
-def lovasz(pixels: Pixels) -> Tensor:
-    """Lovász-Softmax: the piecewise linear extension of 1 - IoU, over the whole batch, averaged over the classes present in its truth.
+    The extension is Σ w error, and its weights depend on the order of all errors: what a process's own pixels have of it is a sum.
 
     Source: Berman et al., "The Lovász-Softmax loss", 2018.
     """
     p = pixels.logits.softmax(1)
-    count = pixels.class_sums(torch.ones_like(p[:, 0])).tolist()
-    losses = []
-    for label, probability in enumerate(p.unbind(1)):
-        if count[label] > 0:
-            truth = (pixels.target == label) & pixels.valid
-            error = torch.where(truth, 1 - probability, probability)
-            losses.append((error * _lovasz_weights(error.detach(), truth, pixels.valid)).sum())
-    return torch.stack(losses).mean() if losses else 0 * p.sum()
+    count = pixels.ranks.sum(pixels.class_sums(torch.ones_like(p[:, 0]))).tolist()
+    present = [label for label in range(len(count)) if count[label] > 0]
+    labels = pixels.target.where(pixels.valid, PADDING).flatten()
+    errors = [torch.where(labels == label, 1 - q, q) for label, q in ((label, p[:, label].flatten()) for label in present)]
+    weights = pixels.ranks.rows(
+        lambda place, error, labels: _lovasz_weights(error, labels == present[place], labels != PADDING),
+        [error.detach() for error in errors],
+        labels,
+    )
+    losses = [(error * weight).sum() for error, weight in zip(errors, weights, strict=True)]
+    return torch.stack(losses) if losses else 0 * p.sum().view(1)
 
 
 def _lovasz_weights(error: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """The derivative of the Lovász extension by each pixel's error, all `[B, H, W]`.
+    """The derivative of the Lovász extension by each pixel's error, all of any shape.
 
     In the order of falling errors, it is by how much 1 - IoU grows when the pixel joins those that are wrong. With `missed` true and
     `extra` false pixels wrong so far out of T true ones, IoU = (T - missed) / (T + extra). The differences are written out: those of
@@ -139,7 +165,12 @@ def _lovasz_weights(error: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     return torch.empty_like(steps).scatter_(0, order, steps).view_as(error)
 
 
-LOSSES: dict[str, tuple[Callable[[Pixels], Tensor], ...]] = {
+cross_entropy = Objective(_cross_entropy_sums, _mean)
+focal = Objective(_focal_sums, _mean)
+dice = Objective(_region_sums, partial(_tversky, alpha=0.5, beta=0.5))
+tversky = Objective(_region_sums, partial(_tversky, alpha=0.3, beta=0.7))  # β > α asks for recall
+lovasz = Objective(_lovasz_sums, Tensor.mean)
+LOSSES: dict[str, tuple[Objective, ...]] = {
     "ce": (cross_entropy,),
     "dice": (dice,),
     "ce_dice": (cross_entropy, dice),
@@ -166,7 +197,7 @@ class SegmentationLoss(nn.Module):
 
     def __init__(
         self,
-        terms: Sequence[Callable[[Pixels], Tensor]],
+        terms: Sequence[Objective],
         num_classes: int,
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
@@ -178,12 +209,13 @@ class SegmentationLoss(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)  # a hyper-parameter, not a state
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The objective, a scalar.
+    def forward(self, logits: Tensor, target: Tensor, ranks: Ranks = ALONE) -> Tensor:
+        """The objective, a scalar; NaN if any logit is not finite, even one of an ignored pixel or one that costs nothing.
 
         Args:
             logits: Float `[B, K, H, W]`, any precision and layout.
             target: Integer `[B, H, W]` (uint8 or int64): labels 0..K-1 or the ignore index.
+            ranks: The processes whose batches are parts of one; all of them call this, and all have its objective. B, H, W may differ.
 
         Raises:
             RuntimeError: A label is neither (on CUDA as an assertion on the device).
@@ -195,8 +227,12 @@ class SegmentationLoss(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
         target = target.long()
         valid = target != self.ignore_index
-        pixels = Pixels(logits, target.where(valid, 0), valid, self.class_weights, self.label_smoothing)
-        return torch.stack([term(pixels) for term in self.terms]).sum()
+        pixels = Pixels(logits, target.where(valid, 0), valid, self.class_weights, self.label_smoothing, ranks)
+        finite = 0 * logits.detach().sum()  # 0, or NaN
+        parts = [*(term.sums(pixels) for term in self.terms), finite.view(1)]
+        *parts, finite = torch.split(ranks.sum(torch.cat(parts)), [len(part) for part in parts])
+        values = torch.stack([term.value(sums) for term, sums in zip(self.terms, parts, strict=True)])
+        return values.sum() + finite[0]
 
 
 def build_loss(

@@ -56,8 +56,9 @@ class FolderLogger(Logger):
     def rewind(self, step: int) -> None:
         """Drop every row after `step`, from which a resumed run goes on."""
         if self.path.exists():
-            self._rewrite([row for row in self._rows() if int(row["step"]) <= step])
-            self.row = {}
+            kept = [row for row in self._rows() if int(row["step"]) <= step]
+            self._rewrite(kept)
+            self.row = {**kept[-1], "step": int(kept[-1]["step"])} if kept else {}
 
     def _rows(self) -> list[dict[str, str]]:
         """The rows on disk, without a last line that a crash cut short; learns the columns."""

@@ -1,7 +1,10 @@
 """The run folder `runs/<name>/<run id>/`: made, found, and searched for checkpoints. Standard library only."""
 
+import contextlib
 import os
 import secrets
+import sys
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -55,19 +58,47 @@ def newest_run(root: str | Path) -> Path:
     """The run below `root` that saved a checkpoint last.
 
     Raises:
-        SegkitError: No run below `root` has a `checkpoints/last.ckpt`.
+        SegkitError: No run below `root` has saved one.
     """
-    saved = sorted(Path(root).glob("*/*/checkpoints/last.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path))
+    saved = [path for name in ("last", "previous") for path in Path(root).glob(f"*/*/checkpoints/{name}.ckpt")]
+    saved.sort(key=lambda path: (path.stat().st_mtime_ns, path))
     if not saved:
         raise SegkitError(f"no run with a checkpoint in {str(root)!r}; train one first: python scripts/train.py")
     return saved[-1].parents[1]
 
 
+def previous(checkpoint: Path) -> Path:
+    """What `last.ckpt` was before it was saved anew."""
+    return checkpoint.with_name("previous.ckpt")
+
+
+def damage(path: str | Path) -> str | None:
+    """What is wrong with a checkpoint file, or None. It is a zip archive, whose records carry checksums that torch does not look at.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            size, claimed = Path(path).stat().st_size, sum(record.file_size for record in records)
+            if claimed > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+                return f"its records are packed, {size} bytes for {claimed}; torch.save packs none"  # or lie on one another: a trap
+            broken = archive.testzip()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged archive fails in many ways
+        return str(error) or type(error).__name__
+    return f"the checksum of its record {broken!r} is wrong" if broken else None
+
+
 def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -> Path:
     """The checkpoint file that `path` means: itself, or the last or best one of a run folder.
 
+    Where the last one is damaged or missing, it is the one before, and a line on stderr says so.
+
     Raises:
-        SegkitError: `path` is a URL, does not exist, or holds no such checkpoint.
+        SegkitError: `path` is a URL, does not exist, or holds no such checkpoint that is sound.
     """
     if "://" in str(path):
         raise SegkitError(f"checkpoint {str(path)!r} is a URL; download it and give the file")
@@ -76,7 +107,36 @@ def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -
         return path
     if not path.is_dir():
         raise SegkitError(f"{str(path)!r} does not exist; give a run folder (runs/NAME/ID) or a .ckpt file")
-    found = path / "checkpoints" / f"{which}.ckpt"
-    if not found.is_file():
-        raise SegkitError(f"no checkpoints/{which}.ckpt in {str(path)!r}; give a run folder (runs/NAME/ID) or a .ckpt file")
+    wanted = path / "checkpoints" / f"{which}.ckpt"
+    faults: list[str] = []
+    for found in (wanted, *([previous(wanted)] if which == "last" else [])):
+        try:
+            fault = damage(found)
+        except FileNotFoundError:
+            continue
+        if fault is None:
+            if faults and os.environ.get("LOCAL_RANK", "0") == "0":
+                sys.stderr.write(f"{faults[0]}; going on with {found.name}, the one before\n")
+            return found
+        faults.append(f"checkpoint {str(found)!r} is damaged ({fault})")
+    if faults:
+        raise SegkitError(f"{faults[0]}, and there is no sound one before it; take it from a copy, or train again")
+    raise SegkitError(f"no checkpoints/{which}.ckpt in {str(path)!r}; give a run folder (runs/NAME/ID) or a .ckpt file")
+
+
+def resumable(folder: Path) -> Path | None:
+    """The checkpoint from which the run of a folder goes on: the last sound one, or None where none was saved yet.
+
+    A damaged `last.ckpt` gets another name, or the next save would keep it as the one before.
+
+    Raises:
+        SegkitError: Checkpoints were saved, and none is sound.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists() and not previous(last).exists():
+        return None
+    found = find_checkpoint(folder)
+    if found != last:
+        with contextlib.suppress(FileNotFoundError):  # missing, or another process was quicker
+            os.replace(last, last.with_name("damaged.ckpt"))
     return found

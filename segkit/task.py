@@ -6,7 +6,7 @@ Shapes: B batch, C channels, K classes, H W rows/columns, N images.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,9 +22,14 @@ from segkit.losses import build_loss
 from segkit.metrics import Scores, confusion_matrices, labels, scores
 from segkit.models import build_model
 from segkit.models.blocks import exact_group_norms
+from segkit.models.finite import nonfinite
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
+from segkit.plausible import refuse_growth, refuse_nonsense
+from segkit.ranks import Ranks
 
 Batch = Mapping[str, Tensor]
+WEIGHTS = ("state_dict", "raw_state_dict")  # of a checkpoint: what is evaluated and, beside averages, what is trained
+NAMED = 8  # images, in one message
 
 
 class SegmentationTask(pl.LightningModule):
@@ -117,11 +122,14 @@ class SegmentationTask(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * white, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
         self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
+        self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
+        self._batches: list[Tensor] = []  # indices of the images of the step at hand
         self._indices: list[Tensor] = []
         self._matrices: list[Tensor] = []
-        self._val_loss = torch.zeros(2, dtype=torch.float64)
+        self._val_loss = torch.zeros(3, dtype=torch.float64)  # loss x pixels, pixels, images whose logits are not finite
+        self._failed: list[int] = []  # those
 
     @classmethod
     def load(cls, checkpoint: str | Path, model: nn.Module | None = None) -> "SegmentationTask":
@@ -179,31 +187,63 @@ class SegmentationTask(pl.LightningModule):
         part = batch_idx % self.trainer.accumulate_grad_batches
         state = np.random.SeedSequence([self.hparams["seed"], self.global_step, part, self.global_rank]).generate_state(2)
         torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+        self._batches = [*(self._batches if part else []), batch["index"]]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
-        if not torch.isfinite(loss.detach()):
-            if self.trainer.world_size == 1 or self.trainer.precision == "16-mixed":
-                raise RunFailed(self._diverged(f"the loss is {loss.item()}", f" on the images with index {batch['index'].tolist()}"))
-            loss = loss * math.nan  # through the gradients every process learns of it, and all stop together, below
-        self.log("train/loss", loss.detach())
+        """The loss of one batch, of whose images each process has its own; under accumulation the step is by the mean over its batches.
+
+        Raises:
+            RunFailed: A logit or the loss is not finite: in all processes at once, since the loss is that of all.
+        """
+        logits, ranks = self(batch["image"]), Ranks.all()
+        loss: Tensor = self.loss(logits, batch["mask"], ranks)
+        value = loss.detach()
+        if not value.isfinite():
+            bad = [index for part in ranks.gather(_not_finite(logits, batch["index"])) for index in part]
+            if bad:
+                self._stop("the logits are not finite", bad)
+            self._batches = [batch["index"]]
+            self._stop(f"the loss is {value.item()}")
+        self.log("train/loss", value)
         return loss
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips the total norm of all gradients, logs it, and stops before an update that would destroy the weights."""
+        """Clips the total norm of all gradients, logs it, and stops before an update that would destroy the weights or go on from ruins.
+
+        Raises:
+            RunFailed: A gradient or a weight is not finite: in all processes at once, since all have the same.
+        """
         norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
-        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
-            raise RunFailed(self._diverged(f"the gradient norm is {norm.item()}"))
+        if not norm.isfinite() and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
+            self._stop(f"the gradient norm is {norm.item()}")
+        if name := nonfinite(self.model):
+            self._stop(f"{name} is not finite since the last update")
         self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
 
-    def _diverged(self, what: str, where: str = "") -> str:
-        return (
-            f"{what} at step {self.global_step}{where}; the weights were not updated. "
+    def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
+        """Ends the run before its next update, in every process: all of them call this.
+
+        Args:
+            what: Has gone wrong.
+            images: Where; default: all images of this step.
+        """
+        if images is None:
+            images = [index for part in Ranks.all().gather(torch.cat(self._batches).tolist()) for index in part]
+        self._fail(
+            f"{what} at step {self.global_step} on {self._named('train', images)}; the weights were not updated. "
             "Lower --lr, lengthen --warmup, or, in 16-mixed precision, use bf16-mixed; then look at these images"
         )
+
+    def _fail(self, line: str) -> NoReturn:
+        """Ends the run, in every process at once; the first one says why."""
+        raise RunFailed(line if self.global_rank == 0 else "")
+
+    def _named(self, split: str, images: Sequence[int]) -> str:
+        name = self.names.get(split, "image {}".format)
+        more = f" and {len(images) - NAMED} more" if len(images) > NAMED else ""
+        return ", ".join(name(index) for index in images[:NAMED]) + more
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and its learning rate as a function of the optimiser step."""
@@ -225,15 +265,19 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Starts new counts; where `EMA` has put the averaged weights in place by now, the processes agree on their statistics too."""
-        self._indices, self._matrices = [], []
-        self._val_loss = torch.zeros(2, dtype=torch.float64)
+        self._indices, self._matrices, self._failed = [], [], []
+        self._val_loss = torch.zeros(3, dtype=torch.float64)
         self._share_statistics()
 
     def _share_statistics(self) -> None:
-        if dist.is_available() and dist.is_initialized():
-            for buffer in self.model.buffers():
-                if buffer.is_floating_point():
-                    dist.all_reduce(buffer.data.div_(dist.get_world_size()))
+        """Takes the mean over the processes; of equal values it is that value, to the bit: three float32 add up exactly in float64."""
+        statistics = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
+        if statistics and Ranks.all().count > 1:
+            total = torch.cat([buffer.flatten().double() for buffer in statistics])
+            dist.all_reduce(total)
+            means = torch.split(total / dist.get_world_size(), [buffer.numel() for buffer in statistics])
+            for buffer, mean in zip(statistics, means, strict=True):
+                buffer.data.copy_(mean.view_as(buffer))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Counts one batch at native resolution.
@@ -242,22 +286,37 @@ class SegmentationTask(pl.LightningModule):
             `prediction` uint8 `[B, H, W]`, `logits` `[B, K, H, W]` (of `score` where it is set), `matrices` int64 `[B, K, K]`, rows truth.
         """
         logits = (self.score or self)(batch["image"])
-        prediction = labels(logits)
+        try:
+            prediction = labels(logits)
+        except RunFailed:  # the other processes would wait for this one: all stop at the end of the pass, with the images that failed
+            self._failed += _not_finite(logits, batch["index"])
+            prediction = labels(logits.nan_to_num())
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
         self._indices.append(batch["index"].cpu())
         self._matrices.append(matrices.cpu())
         if valid := int(matrices.sum()):
-            self._val_loss += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
+            self._val_loss[:2] += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
         return {"prediction": prediction, "logits": logits, "matrices": matrices}
 
     def on_validation_epoch_end(self) -> None:
-        """Adds up the counts of all processes and logs the scores."""
+        """Adds up the counts of all processes and logs the scores.
+
+        Raises:
+            RunFailed: Logits are not finite, in any process: in all of them.
+        """
         k = len(self.class_names)
+        self._val_loss[2] = len(self._failed)
         matrix = torch.stack([m.sum(0) for m in self._matrices]).sum(0) if self._matrices else torch.zeros(k, k, dtype=torch.int64)
         total, loss = matrix.to(self.device), self._val_loss.to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
             dist.all_reduce(loss)
+        if loss[2]:
+            failed = sorted(index for part in Ranks.all().gather(self._failed) for index in part)
+            self._fail(
+                f"the logits contain NaN or infinity on {self._named('val', failed)}: the weights have diverged or the input has; "
+                "take an earlier checkpoint or a lower --lr"
+            )
         self.validation_scores = result = scores(total.cpu())
         values = {
             "val/loss": (loss[0] / loss[1]).item(),
@@ -273,45 +332,36 @@ class SegmentationTask(pl.LightningModule):
         return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, with which `eval.py` needs no other flag, and the number of processes that share each batch."""
+        """Adds the configuration, with which `eval.py` needs no other flag, the number of processes that share each batch, and of each
+        its running statistics, which differ between two validations.
+
+        Raises:
+            RunFailed: A weight or a running statistic is not finite, in any process: no file is written, and the last one stays.
+        """
+        if bad := [name for name in Ranks.all().gather(nonfinite(self.model)) if name]:
+            self._fail(f"{bad[0]} is not finite at step {self.global_step}; the weights were not saved. Go on from the last checkpoint")
         checkpoint["config"] = self.run_config
         checkpoint["processes"] = self.trainer.world_size
+        if self.trainer.world_size > 1:
+            buffers = [f"model.{name}" for name, buffer in self.model.named_buffers() if buffer.is_floating_point()]
+            own = {key: {name: checkpoint[key][name].cpu() for name in buffers} for key in WEIGHTS if key in checkpoint}
+            checkpoint["statistics"] = Ranks.all().gather(own)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to go on with another number of processes: the batches would be others."""
+        """Refuses to go on with another number of processes, whose batches would be others; takes this process's statistics."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
         processes = checkpoint.get("processes", 1)
-        if self.trainer.state.fn == TrainerFn.FITTING and processes != self.trainer.world_size:
+        if processes != self.trainer.world_size:
             raise SegkitError(
                 f"the run was trained by {processes} processes; with {self.trainer.world_size} its batches would change: "
                 f"give --trainer.devices and --trainer.num_nodes that make {processes}"
             )
+        for key, values in checkpoint.get("statistics", [{}] * processes)[self.global_rank].items():
+            checkpoint[key].update(values)
 
 
-def refuse_growth(parameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Hold what a file says about a network against the weights in it, before memory is taken for more than those.
-
-    Args:
-        parameters: The arguments of `SegmentationTask`.
-        state: The weights.
-
-    Raises:
-        ValueError: The decoder alone has more numbers than the file has bytes.
-    """
-    held = sum({value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}.values())
-    widths = [*(parameters.get("upsample_width") or []), *(parameters["decoder_channels"] if parameters["decoder"] == "unet" else [])]
-    if (
-        sum(9 * width**2 for width in parameters["decoder_channels"] if parameters["decoder"] == "unet") > held
-        or max(widths, default=0) > held
-    ):
-        raise ValueError(f"layers of {max(widths)} channels, and weights of {held} bytes")
-
-
-def refuse_nonsense(parameters: Mapping[str, Any]) -> None:
-    """Raise a ValueError where classes or colours are none, which would come to light in the middle of a prediction only."""
-    names, colors = parameters["class_names"], parameters["colors"]
-    if not names or len(names) > IGNORE_INDEX or not all(isinstance(name, str) for name in names):
-        raise ValueError("class_names are no list of names")
-    if len(colors) != len(names) or not all(len(c) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in c) for c in colors):
-        raise ValueError(f"colors are not {len(names)} triples in 0..255")
-    if parameters.get("white", 255) not in (255, 65535) or not isinstance(parameters.get("ignore_index", IGNORE_INDEX), int):
-        raise ValueError("white or ignore_index have no such value")
+def _not_finite(logits: Tensor, indices: Tensor) -> list[int]:
+    """Which of the images have a logit `[B, K, H, W]` that is not finite."""
+    found: list[int] = indices[~logits.detach().flatten(1).isfinite().all(1)].tolist()
+    return found

@@ -3,9 +3,11 @@
 Shape legend: H W rows and columns, C channels.
 """
 
+import contextlib
 import logging
 import netrc
 import os
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,8 +24,10 @@ from segkit.config import WandbConfig
 from segkit.metrics_file import FolderLogger
 
 log = logging.getLogger(__name__)
-INIT_SECONDS = 15.0  # what a server that accepts and never answers costs, once
-FINISH_SECONDS = 60.0  # what is not uploaded by then stays in the run folder for `wandb sync`
+# What a server that is gone, or never answers, may cost a run, all in all; what is not uploaded stays in the run folder for `wandb sync`.
+INIT_SECONDS = 15.0  # at the start
+TABLE_SECONDS = 5.0  # of the calls by which wandb asks the server about a table, and waits for its answer
+FINISH_SECONDS = 20.0  # for what is left to upload at the end
 
 
 class Guarded(Logger):
@@ -149,6 +153,7 @@ def _start(
             init_timeout=INIT_SECONDS,
             login_timeout=INIT_SECONDS,  # of the question for a key, where there is a terminal and none is configured
             finish_timeout=FINISH_SECONDS,  # its default, 0, waits for ever
+            finish_timeout_raises=True,
         )
         run = wandb.init(
             project=config.project,
@@ -248,8 +253,9 @@ def log_table(
     def send(logger: WandbLogger) -> None:
         import wandb
 
-        logger.experiment.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
-        logger.experiment.summary.update(dict(summary))
+        logger.experiment.summary.update(dict(summary))  # first, for the table may fail
+        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        _within(TABLE_SECONDS, lambda: logger.experiment.log({key: table}))
 
     for guarded, logger in _wandb(loggers):
         guarded.attempt(send, logger)
@@ -298,21 +304,56 @@ def log_ablation(
             title: wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
             for title, (columns, rows) in tables.items()
         }
-        run.log({**shown, **{title: wandb.Image(str(path)) for title, path in figures.items()}})
         run.summary.update(dict(summary))
+        drawn = {title: wandb.Image(str(path)) for title, path in figures.items()}
+        _within(TABLE_SECONDS, lambda: run.log({**shown, **drawn}))
     except Exception as error:
         line = f"incomplete ({one_line(error)}); {line}"
-    try:
-        run.finish()
-    except Exception as error:
-        line = f"not finished ({one_line(error)}); {line}"
-    return line
+    return "; ".join([*_finish(run), line])
 
 
 def finish(loggers: Sequence[Logger]) -> None:
     """End the W&B run; waits for uploads, at most `FINISH_SECONDS`."""
-    for guarded, logger in _wandb(loggers):
-        guarded.attempt(logger.experiment.finish)
+    for _, logger in _wandb(loggers):
+        for problem in _finish(logger.experiment):
+            log.warning("W&B: %s", problem)
+
+
+def _finish(run: Any) -> list[str]:
+    """Ends a run; what W&B has not taken by then is a line that says how to send it later."""
+    folder = Path(run.dir).parent
+    try:
+        run.finish()
+    except Exception as error:
+        import wandb
+
+        with contextlib.suppress(Exception):  # a service that has died would say so again at the end of the process
+            wandb.teardown()
+        return [f"not all was uploaded ({one_line(error)}); send it later with: wandb sync {folder}"]
+    return []
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> None:
+    """Calls what may wait for a server, and waits for it no longer than this.
+
+    Raises:
+        TimeoutError: It is not done yet. Whatever else it raises comes through too.
+    """
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:  # for the caller to see
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name="tracking", daemon=True)  # the end of the process does not wait for it
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    if raised:
+        raise raised[0]
 
 
 def _wandb(loggers: Sequence[Logger]) -> list[tuple[Guarded, WandbLogger]]:

@@ -3,7 +3,9 @@
 import atexit
 import inspect
 import logging
+import os
 import warnings
+from datetime import timedelta
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -12,7 +14,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import StrategyRegistry
 
 from segkit.checkpoint import AtomicCheckpointIO
 from segkit.config import TrainerConfig
@@ -38,6 +40,8 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*smaller than the logging interval.*",
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
+        "The AccumulateGrad node's stream does not match.*",  # Lightning wraps the model for CUDA in a stream of its own
         ".*`broadcast_buffers` is deprecated.*",  # its successor is newer than the oldest torch that segkit takes
         ".*sync_dist=True.*",  # the scores come from counts that are summed over the processes already
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
@@ -49,6 +53,33 @@ def leave_process_group() -> None:
     """Parts from the other processes; a Gloo group that is left open at exit ends one of them with SIGABRT."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def build_strategy(name: str, timeout: float) -> Any:
+    """Lightning's strategy for several processes, none of which waits longer than `timeout` seconds for another."""
+    name = "ddp" if name == "auto" else name
+    if name.startswith(("fsdp", "deepspeed")):  # they would clip by the norm of a shard, and average and save shards
+        raise SegkitError(f"--trainer.strategy {name}: segkit needs whole tensors in every process; use ddp, these networks fit one GPU")
+    if name not in StrategyRegistry or "timeout" not in inspect.signature(StrategyRegistry[name]["strategy"]).parameters:
+        return name
+    options = {**StrategyRegistry[name]["init_params"], "timeout": timedelta(seconds=timeout)}
+    if name == "ddp":
+        options["broadcast_buffers"] = False  # running statistics are averaged before each validation instead of being sent with each step
+    return StrategyRegistry[name]["strategy"](**options)
+
+
+def check_processes(devices: int | str | list[int], num_nodes: int, world: int) -> None:
+    """Refuses to train alone, or to wait for ever, where torchrun or srun has started another number of processes.
+
+    Raises:
+        SegkitError: The numbers differ.
+    """
+    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else os.environ.get("SLURM_STEP_NUM_TASKS")
+    if started and int(started) != world:
+        raise SegkitError(
+            f"--trainer.devices {devices}, --trainer.num_nodes {num_nodes}: they make {world} processes, but {started} were started; "
+            "devices are those of one machine, as --nproc_per_node of torchrun and --ntasks-per-node of srun"
+        )
 
 
 def build_trainer(
@@ -69,14 +100,14 @@ def build_trainer(
     """
     quiet_lightning()
     world = device_count(config.devices, config.accelerator) * config.num_nodes
+    check_processes(config.devices, config.num_nodes, world)
     if world > 1:
         atexit.register(leave_process_group)  # Lightning does so for NCCL only
     arguments: dict[str, Any] = {
         "accelerator": config.accelerator,
         "devices": config.devices,
         "num_nodes": config.num_nodes,
-        # running statistics are averaged before each validation instead of being sent with each step
-        "strategy": DDPStrategy(broadcast_buffers=False) if world > 1 and config.strategy in ("auto", "ddp") else config.strategy,
+        "strategy": config.strategy,
         "precision": config.precision,
         "max_steps": max_steps,
         "max_epochs": -1,
@@ -108,9 +139,13 @@ def build_trainer(
                 f"--trainer.extra.{name} {config.extra[name]!r}: Lightning takes {wanted} there, as far as an option can give it"
             )
     try:
+        if world > 1 or config.strategy != "auto":
+            arguments["strategy"] = build_strategy(config.strategy, config.timeout)
         trainer = pl.Trainer(**arguments, **config.extra)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, LookupError, AttributeError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
+    if world > 1 and config.extra.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
+        raise SegkitError("--trainer.extra.sync_batchnorm true: torch synchronises batch norms on GPUs only; use --norm group on CPUs")
     return trainer
 
 
@@ -122,8 +157,49 @@ def plain_kinds(hint: Any) -> tuple[type, ...]:
     return tuple(dict.fromkeys([*taken, *([int] if float in taken else [])]))
 
 
-class ValidateAtEnd(Callback):
-    """Validates after the last step too, where the interval does not divide the budget."""
+class Validations(Callback):
+    """Validates after the last step too, where the interval does not divide the budget, and again what a signal has cut short.
+
+    Last of the callbacks, so that all others are ready when a resumed run begins with a validation.
+    """
+
+    def __init__(self) -> None:
+        self.due = False  # a validation has begun and not ended
+        self.budget = -1  # steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the checkpoint was saved amid a validation."""
+        return {"due": self.due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it from the checkpoint."""
+        self.due = state_dict["due"]
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that one has begun."""
+        self.due = True
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that it has ended, before its scores decide about checkpoints."""
+        self.due = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Where only the validation of the last step is missing, let Lightning begin, for which nothing would be left to do."""
+        self.budget = trainer.max_steps
+        if self.due and trainer.global_step == self.budget:
+            trainer.fit_loop.epoch_loop.max_steps += 1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validate as the loop does it between two steps."""
+        if not self.due:
+            return
+        step, loop = trainer.global_step, trainer.fit_loop.epoch_loop
+        loop.max_steps = self.budget
+        loop.on_load_checkpoint({"_batches_that_stepped": step - 1})  # the step that its scores are logged at
+        trainer.validating = True
+        loop.val_loop.run()
+        trainer.training = True
+        loop.on_load_checkpoint({"_batches_that_stepped": step})
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """In the last step, makes the last batch of the run the one that the interval asks for."""

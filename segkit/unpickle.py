@@ -2,11 +2,12 @@
 
 import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from segkit.runs import damage
 
 
 def load_plain(path: str | Path, map_location: Any = "cpu") -> Any:
@@ -18,8 +19,8 @@ def load_plain(path: str | Path, map_location: Any = "cpu") -> Any:
     """
     with open(path, "rb") as file:
         zipped = file.read(4) == b"PK\3\4"
-    if zipped:
-        _check_records(path)
+    if zipped and (fault := damage(path)):
+        raise ValueError(fault)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a file of another kind, several lines before the one that counts
@@ -28,18 +29,6 @@ def load_plain(path: str | Path, map_location: Any = "cpu") -> Any:
         raise
     except Exception as error:  # a damaged pickle fails in any way that Python knows
         raise ValueError(_reason(str(error)) or type(error).__name__) from error
-
-
-def _check_records(path: str | Path) -> None:
-    """`torch.save` stores its records as they are: those that unpack to more, or lie on one another, are a trap."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ValueError(str(error)) from error
-    size, claimed = Path(path).stat().st_size, sum(record.file_size for record in records)
-    if claimed > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise ValueError(f"its records are packed, {size} bytes for {claimed}; torch.save packs none")
 
 
 def _reason(said: str) -> str:

@@ -165,12 +165,13 @@ def test_best_is_the_highest_finite_value(tmp_path, make_trainer, values, best, 
     assert checkpoint["global_step"] == state["best_step"] == step
     assert state["best"] == pytest.approx(best)
     assert load_checkpoint(tmp_path / "last.ckpt")["global_step"] == 3
-    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert load_checkpoint(tmp_path / "previous.ckpt")["global_step"] == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
 
 
 def test_nan_alone_gives_no_best(tmp_path, make_trainer):
     make_trainer([Checkpoints(tmp_path)], steps=2, val_every=1, limit_val_batches=1).fit(Given([math.nan, math.nan]))
-    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
 def test_a_resumed_run_still_knows_the_best_value(tmp_path, make_trainer):

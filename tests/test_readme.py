@@ -1,12 +1,17 @@
 """The README is true: its code runs, its commands parse, its files exist, its numbers are those of the code."""
 
+import inspect
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+import yaml
 from PIL import Image
+from torch.distributed.run import get_args_parser
 
 from segkit.checkpoint import save_checkpoint
 from segkit.cli import ablate
@@ -29,13 +34,13 @@ PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
     (found[1], found[2].split("#")[0].split()) for text in (*SHELL, *re.findall(r"`([^`\n]+)`", README))
-    for found in re.finditer(r"python scripts/(\w+)\.py([^\n&]*)", text)
+    for found in re.finditer(r"^(?:[^\n#]*?python |torchrun [^\n]*?)scripts/(\w+)\.py([^\n&']*)", text, re.MULTILINE)
 ]  # fmt: skip
 
 
 def test_the_blocks_are_found():
     assert len(PYTHON) == README.count("```python") == 3
-    assert len(SHELL) == README.count("```bash") == 6
+    assert len(SHELL) == README.count("```bash") == 7
     assert {script for script, _ in COMMANDS} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 
@@ -79,7 +84,9 @@ def test_the_commands_parse(script, words, monkeypatch):
     monkeypatch.chdir(ROOT)
     if script == "ablate":
         if words[0] != "report":
-            assert len(ablate.read(words).axes["upsample"]) > 1
+            config = ablate.read(words)
+            assert len(config.axes["upsample"]) > 1
+            assert config.executor == ("ray" if "ray" in words else "local")
         return
     if script == "visualize":
         script, *words = words
@@ -107,9 +114,25 @@ def test_the_commands_parse(script, words, monkeypatch):
 
 def test_the_options_exist():
     known = {name for config in CONFIGS.values() for name, _ in options(config)} | {"config", "help", "resume"}
-    named = set(re.findall(r"(?<![\w-])--([a-z][\w.]*)", README)) - {"cluster."}  # followed by the name of a parameter of submitit or Ray
-    assert named - known == set()
+    ours = re.sub(r"^(torchrun|sbatch) .*?(?=scripts/)", "", README, flags=re.MULTILINE)
+    named = set(re.findall(r"(?<![\w-])--([a-z][\w.]*)", ours)) - {"cluster."}  # followed by the name of a parameter of submitit or Ray
+    extra = {name for name in named if name.startswith("trainer.extra.")}
+    assert {name.rsplit(".", 1)[1] for name in extra} <= set(inspect.signature(pl.Trainer).parameters)
+    assert named - known - extra == set()
     assert {"upsample", "data.root", "trainer.devices", "wandb.mode"} <= named
+
+
+def test_torchrun_and_slurm_start_as_many_processes_as_the_configuration_wants():
+    launchers = {line.split()[0]: shlex.split(line) for line in README.splitlines() if line.startswith(("torchrun --", "sbatch --"))}
+    torchrun = get_args_parser().parse_args(["0" if word == "N" else word for word in launchers["torchrun"][1:]])
+    sbatch = dict(zip(launchers["sbatch"], launchers["sbatch"][1:], strict=False))
+    trainer = yaml.safe_load((ROOT / "configs/multi_node.yaml").read_text())["trainer"]
+    assert trainer["devices"] == "auto"
+    assert trainer["num_nodes"] == int(torchrun.nnodes) == int(sbatch["--nodes"])
+    assert int(torchrun.nproc_per_node) == int(sbatch["--ntasks-per-node"]) == int(sbatch["--gpus-per-node"])
+    words = [torchrun.training_script_args, shlex.split(sbatch["--wrap"])[3:]]
+    assert torchrun.training_script == shlex.split(sbatch["--wrap"])[2] == "scripts/train.py"
+    assert words[0] == [word.replace("$SLURM_JOB_ID", "ID") for word in words[1]]  # one command, two ways to start it
 
 
 def test_the_files_exist_and_the_pictures_are_small():

@@ -1,16 +1,26 @@
 """How every command ends: what goes wrong becomes one line and an exit code. Standard library only."""
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
+from segkit.cli.surroundings import settle
 from segkit.errors import RunFailed, RunStopped, SegkitError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
+    warned = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
+    for number in (signal.SIGTERM, signal.SIGINT, *warned):  # until there is something to save, and a handler that does
+        signal.signal(number, _leave)
     try:
+        settle()
         main(sys.argv[1:])
     except SegkitError as error:
         sys.exit(_complain(error, 2))
@@ -18,10 +28,24 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(error, 1))
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        sys.exit(_complain(RunFailed(f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
         sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, *warned):  # all is said and saved
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    """Says which signal it was, and cleans up on the way out, which no `except Exception` of a library hinders."""
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
+    sys.exit(128 + number)
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -67,6 +67,7 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
     from segkit.checkpoint import load_checkpoint
     from segkit.data.module import SegmentationDataModule
     from segkit.inference import infer
+    from segkit.preflight import check_workers
     from segkit.provenance import SCORING, code_hash
     from segkit.task import SegmentationTask
 
@@ -88,6 +89,7 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
         raise SegkitError(
             f"the checkpoint knows the classes {task.class_names}, the data has {list(data.classes.names)}: give --data_root of its data"
         )
+    check_workers(data, (split,))
     how: dict[str, Any] = {"tile": config.tile, "overlap": config.overlap, "tta": config.tta, "scales": config.tta_scales}
     if config.tile is not None or config.tta or config.tta_scales != [1.0]:
         task.score = partial(infer, task, **how)
@@ -136,6 +138,7 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
     from segkit.cli.showing import draw_figures, show_images, write_images_table
     from segkit.console import header, score_table
     from segkit.measures import ArtefactMeasures, BoundaryMeasures, CalibrationMeasures, Clock, Extremes, boundary_summary, choose, lines
+    from segkit.peers import together
     from segkit.results import gather_per_image, image_scores, write_results
     from segkit.trainer import build_trainer
 
@@ -157,12 +160,14 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
         if evaluation.moved:
             told["note"] = "training images came or went since the run was trained: it may have seen images that are scored here"
         console.print(header(told), soft_wrap=True)
-    trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
-    indices, matrices = gather_per_image(task)
-    columns = boundary.gathered() if config.boundary else {}
-    found = image_scores(matrices)
-    chosen = choose(found.miou, found.wrong, config.images)
-    maps = extremes.gathered([int(indices[place]) for place in chosen.all()])
+    task.names = {"val": data.sources[split].name}
+    with together(trainer, "start the evaluation again"):
+        trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
+        indices, matrices = gather_per_image(task)
+        columns = boundary.gathered() if config.boundary else {}
+        found = image_scores(matrices)
+        chosen = choose(found.miou, found.wrong, config.images)
+        maps = extremes.gathered([int(indices[place]) for place in chosen.all()])
     if not trainer.is_global_zero:
         return False
     assert task.validation_scores is not None

@@ -26,16 +26,26 @@ DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With
 # what a resumed run may change: where it runs and how long, never what it computes
 CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
-CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "accelerator", "devices", "num_nodes", "strategy", "log_every")}
+CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
+CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
 
 
 def main(args: Sequence[str]) -> None:
     """Parses `args` and trains."""
     parser = Parser(TrainConfig, DESCRIPTION)
-    parser.add_argument("--resume", metavar="RUN", help="run folder to go on with, exactly where it stopped and in the same W&B run")
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="run folder to go on with, exactly where it stopped and in the same W&B run; auto: the run of --run_id, started where there "
+        "is none yet, for jobs that a cluster may start again",
+    )
     words = parser.arrange(args)
     resume = given(words, "--resume")
     saved = {}
+    if resume == "auto" and "--help" not in words:
+        resume = begun(from_dict(TrainConfig, {k: v for k, v in parser.read(words).items() if k != "resume"}))
+        at = next(i for i, word in enumerate(words) if word.startswith("--resume"))
+        words = words[:at] + words[at + (1 if "=" in words[at] else 2) :]
     if resume and "--help" not in words:
         saved = read_config(Path(resume))
         words = ["--config", str(Path(resume) / "config.yaml"), *words]
@@ -45,6 +55,20 @@ def main(args: Sequence[str]) -> None:
     if saved:  # with defaults for what was no option then
         refuse_changes(plain(asdict(from_dict(TrainConfig, saved))), asdict(config))
     train(config, Path(resume) if resume else None)
+
+
+def begun(config: TrainConfig) -> str | None:
+    """The folder of the run that `--resume auto` means, or None where it has not begun."""
+    if config.run_id is None:
+        raise SegkitError("--resume auto: say which run it is with --run_id, such as --run_id $SLURM_JOB_ID")
+    folder = Path(config.runs) / run_name(config) / config.run_id
+    return str(folder) if (folder / "config.yaml").exists() else None
+
+
+def run_name(config: TrainConfig) -> str:
+    """The name of the experiment, by default data-decoder-operator."""
+    operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
+    return config.name or f"{config.data.kind}-{config.decoder}-{operator}"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -59,7 +83,9 @@ def refuse_changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "")
         if isinstance(value, dict) and name != "extra":
             refuse_changes(old or {}, value, f"{key}.")
         elif key not in CHANGEABLE and yaml.safe_load(yaml.safe_dump(plain(value))) != old:
-            raise SegkitError(f"--{key} {value}: the run was started with {old}, and resuming cannot change it; start a new run instead")
+            raise SegkitError(
+                f"--{key} {value}: the run was started with {old}, and with another value it would be another; start a new run instead"
+            )
 
 
 def plain(value: Any) -> Any:
@@ -155,19 +181,23 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
     from rich.console import Console
 
-    from segkit.callbacks import EMA, Checkpoints, PanelCallback, StopSignals, Throughput
+    from segkit import preflight
+    from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
     from segkit.console import header
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
     from segkit.optim import learning_rate_factor
+    from segkit.peers import together
     from segkit.progress import Progress
     from segkit.provenance import Provenance, provenance
     from segkit.results import gather_per_image
-    from segkit.runs import find_checkpoint, new_run_folder, write_whole
-    from segkit.tracking import build_loggers, first_process
-    from segkit.trainer import ValidateAtEnd, build_trainer, device_count
+    from segkit.runs import new_run_folder, resumable, write_whole
+    from segkit.stopping import StopSignals
+    from segkit.tracking import build_loggers, first_process, rewind
+    from segkit.trainer import Validations, build_trainer, device_count
 
-    checkpoint = find_checkpoint(resume) if resume else None
+    preflight.before_data(config, resume or Path(config.runs))
+    checkpoint = resumable(resume) if resume else None
     if config.data.root is not None:  # evaluation and resumption find the data from any folder
         config.data.root = str(Path(config.data.root).expanduser().resolve())
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
@@ -184,25 +214,30 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights), measured)
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
-    name = config.name or f"{config.data.kind}-{config.decoder}-{operator}"
+    name = run_name(config)
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
-    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name)
+    if first:
+        preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes)
+    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator, config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
     console = Console()
+    if resume and checkpoint is None:
+        rewind(loggers, 0)
+        console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
     trainer.loggers = loggers
     trainer.callbacks += [  # type: ignore[attr-defined]
         *([EMA(config.ema)] if config.ema else []),
         Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
-        Checkpoints(folder / "checkpoints"),
-        StopSignals(folder),
-        ValidateAtEnd(),
+        StopSignals(folder, config.trainer.timeout),
+        Checkpoints(folder / "checkpoints", config.trainer.save_every),
         PanelCallback(folder / "panels", config.wandb.panels),
         Progress(console),
         Throughput(),
+        Validations(),
     ]
     if first:
         rows = {
@@ -218,12 +253,14 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(header(rows), soft_wrap=True)
     if config.compile:
         task.model.compile()
-    trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+    task.names = {split: data.sources[split].name for split in ("train", "val")}
+    with together(trainer, f"go on with --resume {folder if (folder / 'config.yaml').exists() else 'RUN'}"):
+        trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+        per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:
         done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
         console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
         return
-    per_image = gather_per_image(task)  # every process takes part
     if trainer.is_global_zero:
         report(console, folder, task, per_image, data, loggers, trainer.global_step)
 

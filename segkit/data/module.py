@@ -1,8 +1,9 @@
 """The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
 
 import hashlib
+import signal
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import cv2
@@ -21,6 +22,8 @@ from segkit.data.sampler import EvalBatchSampler, StepBatchSampler
 from segkit.data.source import Source
 from segkit.data.transforms import TrainTransform
 from segkit.errors import SegkitError
+
+PREFETCH = 4  # batches that a loader process has ready
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -170,9 +173,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             batch_sampler=batches,  # a training item is asked for by (epoch, index)
             num_workers=workers,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=PREFETCH if workers else None,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=single_thread,
+            worker_init_fn=partial(begin_worker, sharing=torch.multiprocessing.get_sharing_strategy()),  # type: ignore[no-untyped-call]
             generator=torch.Generator(),  # its own, so that starting a pass over the data draws nothing from the model's stream
         )
 
@@ -231,7 +234,15 @@ class SegmentationDataModule(pl.LightningDataModule):
         return self.trainer
 
 
-def single_thread(worker: int) -> None:
-    """Keep a loader process to one thread: there is one process per core already."""
+def begin_worker(worker: int, sharing: str) -> None:
+    """Keep a loader process to one thread, there being one process per core already, and leave signals to the process that trains.
+
+    What reaches all processes of a job, such as Ctrl-C in a terminal, would end this one before that one has saved. Ending it by a
+    second SIGTERM stays possible, for whoever shuts it down.
+    """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    torch.multiprocessing.set_sharing_strategy(sharing)  # type: ignore[no-untyped-call]  # which `spawn` does not hand down
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))

@@ -9,7 +9,8 @@ import torch
 from segkit import __version__
 from segkit.errors import SegkitError
 from segkit.models import FCN, UNet
-from segkit.task import SegmentationTask, refuse_growth, refuse_nonsense
+from segkit.plausible import refuse_growth, refuse_nonsense
+from segkit.task import SegmentationTask
 
 CARD = "segkit"  # the key of the card in the file's own metadata
 

@@ -3,10 +3,13 @@
 Shapes: B batch, C channels, H W rows/columns.
 """
 
+import contextlib
 import logging
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from segkit.unpickle import load_plain
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALLEST = 64  # pixels a side; smaller images are padded to it, whatever depth of an smp or timm network is used
+PATIENCE = 3.0  # seconds for the hub of the weights to answer, before there counts as no network
 
 
 class PlainEncoder(nn.Module):
@@ -167,21 +171,30 @@ def _unpadded(conv: nn.Conv2d) -> nn.Conv2d:
     return plain
 
 
-def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Module:
+def _network(name: str, in_channels: int, depth: int, download: bool, lacking: str | None = None) -> nn.Module:
+    """The network of smp; `lacking` is why nothing can be downloaded, where that is known already."""
     import segmentation_models_pytorch as smp
 
     full_name = network_name(name)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line per retry, before the one line that counts
+    for library in ("huggingface_hub", "timm"):  # a line per retry, before the one line that counts; a line on the head that is not used
+        logging.getLogger(library).setLevel(logging.ERROR)
     # windowed transformers are built for one size unless told otherwise
     flexible = {"strict_img_size": False} if "swin" in name and full_name.startswith("tu-") else {}
+    if download and lacking is None:
+        lacking = _no_network()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _cache_only() if lacking else contextlib.nullcontext():
             warnings.simplefilter("ignore")  # timm's notes on renamed models and unexpected keys of the dropped head
             network: nn.Module = smp.encoders.get_encoder(
                 full_name, in_channels, depth, ("imagenet" if not full_name.startswith("tu-") else True) if download else None, **flexible
             )
     except Exception as error:  # the hub's client raises a dozen unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if lacking and isinstance(error, OSError):  # what the cache, and addresses, are missed by
+            raise SegkitError(
+                f"encoder_weights='imagenet' for {name!r}: the weights are not in the local cache, and {lacking}; "
+                "give a local .safetensors or .pt file, or leave encoder_weights out to start from random weights"
+            ) from error
         if download:
             raise SegkitError(
                 f"encoder_weights='imagenet' for {name!r} could not be downloaded or loaded ({type(error).__name__}: {reason}); "
@@ -191,6 +204,46 @@ def _network(name: str, in_channels: int, depth: int, download: bool) -> nn.Modu
             f"encoder {name!r} gives no feature pyramid of depth {depth} ({type(error).__name__}: {reason}); choose another"
         ) from error
     return network
+
+
+def check_weights(name: str, weights: str | None, depth: int = 5) -> None:
+    """Says at once, before hours of data are read, that weights can neither be downloaded nor are in the cache.
+
+    Raises:
+        SegkitError: They cannot be had.
+    """
+    if name != "plain" and weights == "imagenet" and 1 <= depth <= 5 and (lacking := _no_network()):
+        _network(name, 3, depth, True, lacking)  # only then is it worth building the network twice
+
+
+def _no_network() -> str:
+    """Why nothing can be downloaded; empty where it can."""
+    from huggingface_hub import constants, get_session
+
+    answers: list[Any] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            answers.append(get_session().head(constants.ENDPOINT, timeout=PATIENCE))
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE forbids to download them"
+    thread = threading.Thread(target=ask, daemon=True)  # looking up a name knows no time-out
+    thread.start()
+    thread.join(PATIENCE)
+    return "" if answers else f"there is no network ({constants.ENDPOINT} does not answer)"
+
+
+@contextlib.contextmanager
+def _cache_only() -> Iterator[None]:
+    """Keeps the hub's client to its cache; where there is no network it would repeat its attempts for half a minute."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _freeze_unused(network: nn.Module, name: str, in_channels: int, depth: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from segkit.errors import SegkitError
-from segkit.models import UNet
+from segkit.models import UNet, encoders
 from segkit.models.encoders import build_encoder, normalization
 
 
@@ -73,6 +73,7 @@ def test_a_failed_download_is_one_line_and_no_silent_random_start(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("first line\nsecond line")
 
+    monkeypatch.setattr(encoders, "_no_network", lambda: "")  # the network is there, and the download fails
     monkeypatch.setattr(smp.encoders, "get_encoder", unreachable)
     with pytest.raises(SegkitError, match="could not be downloaded or loaded .*first line.*give a local") as error:
         UNet(2, "resnet18", "imagenet")

@@ -1,0 +1,187 @@
+"""SIGTERM and SIGINT, whatever a run is doing: it saves, says so in a line, and leaves with the signal's exit code."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from segkit import stopping
+from segkit.checkpoint import load_checkpoint
+from segkit.runs import find_checkpoint
+
+# The program sends itself, or its second process, a signal at a given moment, and notes when.
+PROGRAM = """
+import os, signal, time
+from pathlib import Path
+from segkit.cli.parsing import run
+number, moment, rank = int(os.environ["NUMBER"]), os.environ["MOMENT"], os.environ["STRUCK_RANK"]
+
+def strike():
+    if os.environ.get("LOCAL_RANK", "0") == rank and not Path("struck").exists():
+        Path("struck").write_text(repr(time.time()))
+        os.kill(os.getpid(), number)
+
+def before(owner, name, when=lambda *args: True):
+    method = getattr(owner, name)
+    def struck(*args, **kwargs):
+        if when(*args):
+            strike()
+        return method(*args, **kwargs)
+    setattr(owner, name, struck)
+
+from segkit.cli.train import main
+if moment == "start-up":
+    from segkit.data import module
+    before(module.SegmentationDataModule, "prepare")
+elif moment == "saving":
+    import torch
+    before(torch, "save")
+elif moment != "never":
+    from segkit.task import SegmentationTask
+    if moment == "training":
+        before(SegmentationTask, "training_step", lambda task, batch, batch_idx: task.global_step == 3)
+    else:
+        before(SegmentationTask, "validation_step", lambda task, batch, batch_idx: task.global_step == 2)
+run(main)
+"""
+BUDGET = ["--trainer.max_steps", "6", "--trainer.val_every", "2", "--trainer.log_every", "1", "--ema", "0.9"]
+
+
+def strike(lab, number, moment, name, rank=0, devices=1):
+    """What a run leaves that a signal has hit: exit code, errors, seconds from the signal to the end."""
+    Path("struck").unlink(missing_ok=True)
+    process = program(lab, number, moment, rank, *BUDGET, "--trainer.devices", devices, "--name", name)
+    _, errors = process.communicate(timeout=240)
+    return process.returncode, errors, time.time() - float(Path("struck").read_text())
+
+
+def program(lab, number, moment, rank, *words):
+    told = {"NUMBER": str(int(number)), "MOMENT": moment, "STRUCK_RANK": str(rank)}
+    return lab.script(PROGRAM, *lab.tiny, *words, env={**os.environ, **told})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_one_process(lab, number):
+    lab.train(*BUDGET, "--name", "whole")
+    for moment, step in (("start-up", None), ("training", 4), ("validation", 2), ("saving", 2)):
+        code, errors, seconds = strike(lab, number, moment, moment)
+        print(f"{number.name} in {moment}: exit code {code} after {seconds:.1f} s: {errors.strip()}")
+        assert code == 128 + number, errors
+        assert seconds < 10
+        if step is None:
+            assert errors == f"program.py: stopped by {number.name}\n"
+            assert not Path("runs", moment).exists()
+            continue
+        run = lab.run(moment)
+        assert errors == f"program.py: stopped by {number.name} at step {step}; go on with --resume {run}\n"
+        assert load_checkpoint(find_checkpoint(run))["global_step"] == step
+        lab.resume(run)
+        assert lab.hash_of(run) == lab.hash_of(lab.run("whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_two_processes_end_together(lab, number, rank):
+    """Whichever of them the signal reaches; nothing is left running and nothing is lost."""
+    done = program(lab, 0, "never", 0, *BUDGET, "--trainer.devices", 2, "--name", "whole")
+    assert done.communicate(timeout=240)[1] == ""
+    for moment in ("training", "validation"):
+        name = f"{moment}{rank}"
+        code, errors, seconds = strike(lab, number, moment, name, rank, devices=2)
+        print(f"{number.name} to process {rank} in {moment}: exit code {code} after {seconds:.1f} s: {errors.strip()}")
+        assert code == (-number if number == signal.SIGKILL and rank == 0 else 1 if number == signal.SIGKILL else 128 + number), errors
+        assert seconds < 30
+        assert "Traceback" not in errors
+        deadline = time.monotonic() + 30
+        while (left := processes_in(lab.folder)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert left == []
+        run = lab.run(name)
+        resumed = lab.script(
+            "from segkit.cli.parsing import run\nfrom segkit.cli.train import main\nrun(main)", "--resume", run, "--trainer.devices", 2
+        )
+        assert resumed.communicate(timeout=240)[1] == ""
+        assert lab.hash_of(run) == lab.hash_of(lab.run("whole"))
+
+
+def processes_in(folder):
+    """The numbers of the other processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if (entry / "cwd").resolve() == folder.resolve() and (entry / "stat").read_text().split(")")[1].split()[0] != "Z":
+                    found.append(int(entry.name))
+            except OSError:  # gone meanwhile
+                continue
+    return found
+
+
+@pytest.mark.parametrize(("answer", "line"), [(0, "re-queued as job 17_3"), (1, "job 17_3 could not be re-queued: not allowed")])
+def test_a_job_of_slurm_that_is_told_its_time_is_nearly_up_is_queued_again(lab, monkeypatch, answer, line):
+    from segkit.errors import RunStopped
+    from segkit.task import SegmentationTask
+
+    Path("bin").mkdir()
+    Path("bin/scontrol").write_text(f"#!/bin/sh\necho \"$@\" > asked\necho 'not allowed' >&2\nexit {answer}\n")
+    Path("bin/scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{lab.folder / 'bin'}:{os.environ['PATH']}")
+    for name, value in (("JOB_ID", "20"), ("ARRAY_JOB_ID", "17"), ("ARRAY_TASK_ID", "3")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    training_step = SegmentationTask.training_step
+
+    def warned(task, batch, batch_idx):
+        if task.global_step == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return training_step(task, batch, batch_idx)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setattr(SegmentationTask, "training_step", warned)
+    words = ["--trainer.max_steps", "4", "--name", "job", "--run_id", "20", "--resume", "auto"]
+    with pytest.raises(RunStopped, match=rf"stopped by SIGUSR1 at step 2; go on with --resume runs/job/20 \({line}\)") as stopped:
+        lab.train(*words)
+    monkeypatch.setattr(SegmentationTask, "training_step", training_step)
+    assert stopped.value.signal_number == signal.SIGUSR1
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert Path("asked").read_text() == "requeue 17_3\n"
+    lab.train(*words)  # the line that SLURM runs again
+    assert load_checkpoint("runs/job/20/checkpoints/last.ckpt")["global_step"] == 4
+
+
+def test_without_slurms_commands_the_line_says_so(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    assert stopping.requeue().startswith("job 5 could not be re-queued: ")
+
+
+def test_loader_processes_leave_signals_to_the_one_that_trains(lab, monkeypatch):
+    """All processes of a job get the signal, as from Ctrl-C in a terminal or from a scheduler; the run is saved all the same."""
+    import multiprocessing
+
+    from segkit.errors import RunStopped
+    from segkit.task import SegmentationTask
+
+    training_step = SegmentationTask.training_step
+
+    def everywhere(task, batch, batch_idx):
+        if task.global_step == 1:
+            for worker in multiprocessing.active_children():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    os.kill(worker.pid, number)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+            assert len(multiprocessing.active_children()) == 2
+        return training_step(task, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", everywhere)
+    with pytest.raises(RunStopped, match="at step 2"):
+        lab.train("--trainer.max_steps", "50", "--data.workers", "2", "--name", "x")
+    deadline = time.monotonic() + 20
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert multiprocessing.active_children() == []
