@@ -23,7 +23,7 @@ def check_yaml(text: str) -> None:
     """
     if len(text) > LARGEST:
         raise yaml.YAMLError(f"{len(text)} characters; {LARGEST} are the most")
-    total, open_at, sizes = 0, [], dict[str, int | None]()  # the last: of what an anchor names, None while it is being read
+    total, open_at, sizes = 0, [], dict[str | None, int | None]()  # the last: of what an anchor names, None while it is being read
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor, 0)  # of an unknown one the parser says so

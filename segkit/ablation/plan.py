@@ -98,7 +98,7 @@ class Plan:
         path = folder / "plan.yaml"
         if not path.exists():
             raise SegkitError(f"no plan.yaml in {str(folder)!r}; give the folder of an ablation: runs/ablations/NAME")
-        broken = f"{str(path)!r} cannot be read, start the ablation again, finished runs are kept"
+        broken = f"{path} cannot be read, start the ablation again, finished runs are kept"
         values = read_yaml(path, broken, dict)
         try:
             plan = cls(**{**values, "arms": [Arm(**arm) for arm in values["arms"]]})

@@ -132,7 +132,10 @@ class Parser(ArgumentParser):
             hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
             rule = f"choose from {', '.join(map(str, valid))}" if valid else f"expected {self._type_name(self._kinds[key[1]])}"
             return f"--{key[1]} {given}: {rule}{hint}"
-        return shortened(" ".join(message.replace("Parser key ", "--").replace('"', "").split()), 4 * LONGEST)
+        return shortened(
+            " ".join(message.replace("Parser key ", "--").replace("Problems parsing config", "--config").replace('"', "").split()),
+            4 * LONGEST,
+        )
 
     def _no_option(self, word: str) -> str:
         name = word.split("=")[0].removeprefix("--")

@@ -136,14 +136,14 @@ def _look_deeper(path: str | Path, file: BinaryIO) -> tuple[Header, tiff.Stack]:
     file.seek(0)
     try:
         stack = tiff.open_stack(file)
-        size = stack.stored
+        size, bands = stack.stored, stack.bands
         orientation, bits = _known(stack.orientation), int(re.sub(r"\D", "", stack.type))
-    except Exception as error:
+        model = stack.model if stack.type in ("uint8", "uint16") else None
+    except Exception as error:  # any tag may hold anything
         raise damaged(path, error) from None
     hold_size(path, *size)
-    model = stack.model if stack.type in ("uint8", "uint16") else None
     mode = "I;16" if (model, bits) == ("L", 16) else model or stack.type
-    header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode, orientation, stack.bands, max(bits, 8))
+    header = Header(size[::-1] if orientation >= 5 else size, "TIFF", mode, orientation, bands, max(bits, 8))
     return header, stack
 
 

@@ -12,7 +12,10 @@ SPLITS = ("train", "val", "test")
 
 
 def list_images(root: Path, folder: Path, problems: list[str], end: str = "") -> dict[str, Path]:
-    """Name -> file, for the image files below a folder; hidden files and other kinds of files are passed over, links are followed.
+    """Name -> file, for the image files below a folder; hidden files and other kinds of files are passed over.
+
+    Links are followed wherever they lead, since it is the user's own folder and large images are often kept elsewhere; a folder that was
+    met already is not met again, or links that lead back would have no end. (A manifest comes from others: its paths stay below the root.)
 
     Args:
         root: What the paths in `problems` are relative to.
@@ -21,8 +24,10 @@ def list_images(root: Path, folder: Path, problems: list[str], end: str = "") ->
         end: Only files whose name ends so, before the suffix.
     """
     found: dict[str, Path] = {}
+    seen = {os.path.realpath(folder)}
     for place, inner, files in os.walk(folder, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in sorted(inner) if not name.startswith(".")}
+        inner[:] = [name for name, path in real.items() if not (path in seen or seen.add(path))]  # type: ignore[func-returns-value]
         below = Path(place).relative_to(folder)
         for file in sorted(files):
             stem, suffix = os.path.splitext(file)

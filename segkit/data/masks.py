@@ -34,8 +34,8 @@ def read_values(path: str | Path, data: bytes | None = None) -> Any:
             f"{path}: mode {image.mode} is no label image; a mask has one channel that holds the class ids, {_remedy(image.mode)}"
         )
     stored = str(image.tile)
-    inverted = image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
     try:
+        inverted = image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
         ImageOps.exif_transpose(image, in_place=True)
         values = np.array(image)
     except Exception as error:
@@ -78,8 +78,12 @@ def _open_mask(path: str | Path, data: bytes | None = None) -> ImageFile.ImageFi
     image = open_checked(path, io.BytesIO(data))
     if image.format not in LOSSLESS_FORMATS or "jpeg" in str(image.info.get("compression")):
         raise SegkitError(f"{path}: {image.format} compression changes labels; store masks as PNG")
-    if getattr(image, "n_frames", 1) > 1:
-        raise SegkitError(f"{path}: {getattr(image, 'n_frames', 0)} frames; a mask has one")
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:  # a second page that is none
+        raise damaged(path, error) from None
+    if frames > 1:
+        raise SegkitError(f"{path}: {frames} frames; a mask has one")
     if any(tile.codec_name == "ppm" for tile in image.tile):
         raise SegkitError(f"{path}: its levels would be stretched, since the largest is neither 255 nor 65535; store masks as PNG")
     if image.format == "PNG":

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from segkit.config import DataConfig
+from segkit.config import IGNORE_INDEX, DataConfig
 from segkit.data.archive import Full, read_pairs, write_archive
 from segkit.data.classes import Classes
 from segkit.data.files import Pixels, read_image
+from segkit.data.listing import SPLITS
 from segkit.data.masks import read_values
+from segkit.data.opening import hold_file
 from segkit.data.source import Array, Source
 from segkit.errors import SegkitError
 
@@ -96,23 +98,44 @@ def open_shards(root: Path, config: DataConfig, channels: int = 3) -> dict[str, 
     """
     path = root / INDEX
     try:
+        if path.exists():
+            hold_file(path)
         index = json.loads(path.read_text(encoding="utf-8"))
-        known = index["format"] == _FORMAT
+        if (version := index["format"]) != _FORMAT:
+            raise SegkitError(f"format {version!r}, of another version of segkit")
         classes = Classes(tuple(index["classes"]), tuple((r, g, b) for r, g, b in map(bytes.fromhex, index["colors"])))
-        held: tuple[int, int] = index["channels"], index["bits"]
+        held: tuple[int, int] = int(index["channels"]), int(index["bits"])
         shards = [shard for split in index["splits"].values() for shard in split["shards"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise SegkitError(f"{path}: no index of shards ({reason}); write shards with check_data.py --to_shards {root}") from None
-    if not known:
-        raise SegkitError(f"{path}: format {index['format']}, of another version of segkit; write the shards again")
+        sources = {split: Shards(root, classes, part, channels, config.bits) for split, part in index["splits"].items()}
+        _hold_index(classes, index["splits"])
+    except Exception as error:  # of what a stranger calls an index any line may stumble
+        named = f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, SegkitError) else str(error.strerror) if isinstance(error, OSError) else named
+        raise SegkitError(f"{path}: no index of shards ({reason[:200]}); write shards with check_data.py --to_shards {root}") from None
     if wrong := [shard["file"] for shard in shards if not _has_size(root / shard["file"], shard["bytes"])]:
         raise SegkitError(f"{root}: {len(wrong)} of {len(shards)} shards are missing or cut short, such as {wrong[0]}; copy them again")
     if channels != held[0] and not (channels in (1, 3) and held[0] in (1, 3)):
         raise SegkitError(f"--in_channels {channels}: the images in {root} have {held[0]}; give --in_channels {held[0]}")
     if config.bits < held[1]:
         raise SegkitError(f"--data.bits {config.bits}: the images in {root} have {held[1]} bits per channel; give --data.bits {held[1]}")
-    return {split: Shards(root, classes, part, channels, config.bits) for split, part in index["splits"].items()}
+    return dict(sources)
+
+
+def _hold_index(classes: Classes, splits: Mapping[str, Any]) -> None:
+    """Raise a SegkitError for what `write_shards` never writes; a shard lies beside its index."""
+    if not 1 <= len(classes) <= IGNORE_INDEX or len(set(classes.names)) < len(classes) or len(classes.colors) != len(classes):
+        raise SegkitError("classes or colours are none")
+    for split, part in splits.items():
+        ends = np.repeat([shard["bytes"] for shard in part["shards"]], [shard["images"] for shard in part["shards"]])
+        starts, sizes = np.array(part["places"], np.int64).reshape(-1, 2, 3)[..., :2].transpose(2, 0, 1)
+        if split not in SPLITS:
+            raise SegkitError(f"a split {split!r}")
+        if outside := [shard["file"] for shard in part["shards"] if Path(shard["file"]).name != shard["file"]]:
+            raise SegkitError(f"the shard {outside[0]!r} is a path, not the name of a file beside it")
+        if {len(part["names"]), len(part["sizes"]), len(starts)} != {len(ends)}:
+            raise SegkitError(f"{split}: names, sizes and places are not as many as images")
+        if (starts < 0).any() or (sizes < 0).any() or (starts > ends[:, None] - sizes).any():
+            raise SegkitError(f"{split}: a place outside its shard")
 
 
 def write_shards(
@@ -170,6 +193,7 @@ def hold_empty(folder: Path) -> None:
 
 def _has_size(path: Path, size: int) -> bool:
     try:
+        hold_file(path)
         return path.stat().st_size == size
-    except OSError:
+    except (OSError, SegkitError):
         return False

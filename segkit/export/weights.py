@@ -62,5 +62,6 @@ def load_safetensors(path: str | Path) -> SegmentationTask:
         task.step = int(values["step"])
     except Exception as error:  # of what a stranger calls a card any line may stumble
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SegkitError(f"{str(path)!r} does not fit this version of segkit, {__version__} ({reason}); use the one in its card") from None
+        writer = str(values.get("segkit_version") if isinstance(values, dict) else None)[:20]
+        raise SegkitError(f"{str(path)!r} was written by segkit {writer} and does not fit this version ({reason}); use that one") from None
     return task.eval()

@@ -116,6 +116,8 @@ def _walk(root: Path) -> Iterator[Path]:
 def _below(root: Path, files: Iterable[Path]) -> list[Job]:
     named = (file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
     images = sorted(file for file in named if file.is_file() or (file.is_symlink() and not file.exists()))  # a dead link is a bad image
+    if outside := [image for image in images if ".." in image.relative_to(root).parts]:
+        raise SegkitError(f"{outside[0]}: its result would lie outside --out; write the pattern without .. behind a * or ?")
     return [Job(image, PurePath(image.relative_to(root)).with_suffix("")) for image in images]
 
 

@@ -6,6 +6,7 @@ Shapes: K classes, H W rows and columns, n rows of a band.
 import json
 import math
 import os
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.config import IGNORE_INDEX
+from segkit.data.opening import damaged
 from segkit.errors import SegkitError
 from segkit.inference.bands import Band, Bytes
 from segkit.inference.files import Picture
@@ -105,7 +107,12 @@ class Folder:
             if mask.suffix == ".tif":
                 from segkit.inference.tiff import write_mask
 
-                write_mask(paths[mask], rows, picture.size, self.colors, hole=None if hole is None else IGNORE_INDEX, **more)
+                try:
+                    write_mask(paths[mask], rows, picture.size, self.colors, hole=None if hole is None else IGNORE_INDEX, **more)
+                except (TypeError, ValueError, LookupError, ArithmeticError, struct.error) as error:  # tags that are none, and were copied
+                    if isinstance(error, SegkitError):
+                        raise
+                    raise damaged(job.image, error) from None
             elif mask.suffix == ".npy":
                 with paths[mask].open("wb") as file:
                     _header(file, picture.size)
@@ -192,6 +199,8 @@ def _tiff_tags(image: Path, picture: Picture) -> tuple[dict[str, Any], float | N
         raise SegkitError(
             f"{image}: the place of a TIFF is kept by tifffile, which is not installed: pip install tifffile imagecodecs"
         ) from None
+    except Exception as error:  # any tag may hold anything
+        raise damaged(image, error) from None
 
 
 def _without_holes(bands: Iterable[Band], picture: Picture, value: float) -> Iterator[Band]:

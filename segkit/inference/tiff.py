@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segkit.data.opening import damaged
 from segkit.data.tiff import Stack, check_segments
 from segkit.errors import SegkitError
 from segkit.inference.bands import Bytes
@@ -44,9 +45,12 @@ class TiffRows:
             raise SegkitError(f"cannot read {path}: {error}; replace or remove the file") from None
         try:
             self._look()
-        except BaseException:
+        except SegkitError:
             self.file.close()
             raise
+        except Exception as error:  # any tag may hold anything
+            self.file.close()
+            raise damaged(path, error) from None
 
     def _look(self) -> None:
         found: list[Any] = list(self.file.pages)
@@ -163,7 +167,7 @@ def place(path: str | Path) -> dict[str, Any]:
             if "<Item" in text:
                 extra.append((GDAL_METADATA, 2, 0, text, True))
         out: dict[str, Any] = {"extratags": extra}
-        if 282 in tags and 283 in tags:
+        if all(code in tags and isinstance(tags[code].value, tuple) and all(tags[code].value) for code in (282, 283)):  # n / d, none of them 0
             out |= {"resolution": (tags[282].value, tags[283].value), "resolutionunit": tags[296].value if 296 in tags else 2}
     return out
 

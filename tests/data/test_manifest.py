@@ -213,7 +213,7 @@ def test_hashes_are_compared_and_a_changed_file_is_found_by_the_check(root):
     with pytest.raises(SegkitError, match=told):
         check_sources(opened(root))
     (root / "pictures/scan2.png").unlink()
-    with pytest.raises(SegkitError, match=r"cannot read .*scan2.png: No such file"):
+    with pytest.raises(SegkitError, match=r"cannot read .*scan2.png: no such file"):
         sources["val"].read(1)
 
 

@@ -1,4 +1,4 @@
-"""Runs many commands as a process each, of which the libraries are imported once: `[{"words": [...], "cwd": ...}]` in, a line of JSON each out.
+"""Runs commands as a process each, of which the libraries are imported once: a line of JSON in, `{"words": ..., "cwd": ...}`, and one out.
 
 A fork of this process is a command: it has an exit code, output and memory of its own, and may crash without taking others along.
 """
@@ -21,12 +21,12 @@ def child(words, cwd, memory, limit, streams):
     """One command, as its script runs it; never returns."""
     code = 1
     try:
-        for number, stream in enumerate(streams, 1):
+        for number, stream in enumerate(streams):
             os.dup2(stream.fileno(), number)
         os.chdir(cwd)
         signal.alarm(limit)  # whose default ends the process
         if memory:  # MiB more than there are now
-            used = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
             resource.setrlimit(resource.RLIMIT_AS, (used + memory * 2**20,) * 2)
         sys.argv = [f"{words[0]}.py", *words[1:]]
         if words[0] == "python":
@@ -45,10 +45,10 @@ def child(words, cwd, memory, limit, streams):
 
 
 def run(words, cwd=".", memory=None, limit=60):
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with open(os.devnull) as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if not pid:
-            child(words, cwd, memory, limit, (out, err))
+            child(words, cwd, memory, limit, (nothing, out, err))
         _, status, usage = os.wait4(pid, 0)
         texts = [(stream.seek(0), stream.read().decode(errors="replace"))[1] for stream in (out, err)]
     return {
@@ -65,5 +65,5 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     for library in LIBRARIES:
         import_module(library)
-    for asked in json.load(sys.stdin):
-        print(json.dumps(run(**asked)), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(**json.loads(line))), flush=True)

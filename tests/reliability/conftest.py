@@ -1,6 +1,7 @@
 """A small experiment, run in this process or as a command, and what must be equal where a run was interrupted."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -79,3 +80,20 @@ def lab(tmp_path, monkeypatch):
 
     tools = {"train": train, "resume": resume, "run": run, "fork": fork, "script": script, "hash_of": hash_of}
     return SimpleNamespace(folder=tmp_path, tiny=TINY.split(), hard=HARD.split(), **tools)
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Runs a command as a process that imports nothing anew: `serve("eval", "RUN", cwd=folder)` has code, out, err, mib and seconds."""
+    server = Path(__file__).with_name("command_server.py")
+    process = subprocess.Popen([sys.executable, server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(*words, cwd, **options):
+        process.stdin.write(json.dumps({"words": [*map(str, words)], "cwd": str(cwd), **options}) + "\n")
+        process.stdin.flush()
+        return SimpleNamespace(**json.loads(process.stdout.readline()))
+
+    yield run
+    process.stdin.close()
+    process.stdout.close()
+    assert process.wait(60) == 0
