@@ -16,6 +16,9 @@ MAX_PIXELS = 2**26  # 67 megapixels: above any camera in common use, below the s
 _RULE = f"images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles; predict.py takes larger ones as TIFF and .npy"
 MAX_BYTES = 2**32  # of a file: 67 megapixels of 32 bands of 16 bits, unpacked
 MAX_SCANS = 100  # of a progressive JPEG, which is decoded as often; cameras and tools write about ten
+_SCAN = re.compile(
+    rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]"
+)  # with its length and 1 to 4 components: no chance hit in a video behind it
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # each oddity of a file as a line, before the one line that counts
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
@@ -50,7 +53,7 @@ def check_scans(jpeg: bytes) -> None:
     Raises:
         ValueError: There are more than any tool writes.
     """
-    if (scans := jpeg.count(b"\xff\xda")) > MAX_SCANS:  # the marker; within a scan a zero follows each 255
+    if (scans := len(_SCAN.findall(jpeg))) > MAX_SCANS:
         raise ValueError(f"{scans} scans; a JPEG may have {MAX_SCANS}")
 
 

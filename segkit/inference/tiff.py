@@ -167,7 +167,7 @@ def place(path: str | Path) -> dict[str, Any]:
             if "<Item" in text:
                 extra.append((GDAL_METADATA, 2, 0, text, True))
         out: dict[str, Any] = {"extratags": extra}
-        if all(code in tags and isinstance(tags[code].value, tuple) and all(tags[code].value) for code in (282, 283)):  # n / d, none of them 0
+        if all(code in tags and isinstance(tags[code].value, tuple) and all(tags[code].value) for code in (282, 283)):  # n / d, none is 0
             out |= {"resolution": (tags[282].value, tags[283].value), "resolutionunit": tags[296].value if 296 in tags else 2}
     return out
 
