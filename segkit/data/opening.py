@@ -17,7 +17,7 @@ _RULE = f"images may have {MAX_PIXELS // 10**6} megapixels: cut it into tiles; p
 MAX_BYTES = 2**32  # of a file: 67 megapixels of 32 bands of 16 bits, unpacked
 MAX_SCANS = 100  # of a progressive JPEG, which is decoded as often; cameras and tools write about ten
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # each oddity of a file as a line, before the one line that counts
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", module=r"PIL\.")
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 
