@@ -16,7 +16,6 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import segkit
 from segkit.checkpoint import load_checkpoint
@@ -38,25 +37,6 @@ class Runs:
 
     def __reduce__(self):
         return self.call
-
-
-def refused(done, code=2):
-    """The one line of a command that was refused."""
-    assert (done.code, done.err.count("\n"), done.err[-1:]) == (code, 1, "\n"), (done.words, done.err[-2000:])
-    assert "Traceback" not in done.err
-    assert "weights_only" not in done.err  # torch's advice to run the code all the same
-    assert len(done.err) < 1200, done.err
-    return done.err
-
-
-@pytest.fixture(scope="module")
-def lair(tmp_path_factory, serve):
-    """A folder with a sound run, `runs/a/b`, and a picture, `a.png`."""
-    folder = tmp_path_factory.mktemp("lair")
-    trained = serve("train", *TINY.split(), "--name", "a", "--run_id", "b", cwd=folder)
-    assert trained.code == 0, trained.err
-    Image.new("RGB", (40, 32)).save(folder / "a.png")
-    return folder
 
 
 def hostile_checkpoints(folder, canary):
@@ -117,7 +97,7 @@ def test_no_checkpoint_runs_code(lair, serve, tmp_path, every):
         ways = commands(checkpoint, lair)
         for way in ways if every else [ways[place % len(ways)]]:
             done = serve(*way, cwd=tmp_path)
-            said = refused(done)
+            said = done.refused()
             assert checkpoint.stem in said
             assert done.mib < usual + MIB
             asked += 1
@@ -189,7 +169,7 @@ def test_a_checkpoint_of_plain_values_that_lie_is_one_line(lair, serve, tmp_path
                 words = ["eval", tmp_path / "a.ckpt", "--split", "val", "--images", 0, "--accelerator", "cpu"]
             done = serve(*words, cwd=tmp_path)
             if done.code:
-                refused(done)
+                done.refused()
             assert done.mib < usual + MIB
             codes.append(done.code)
     print(f"{len(codes)} checkpoints with a value that lies: {codes.count(2)} refused in one line, {codes.count(0)} do not need it")
@@ -270,7 +250,7 @@ def test_no_configuration_runs_code_or_has_no_end(lair, serve, tmp_path, every):
                 continue
             done = serve(*way, cwd=tmp_path, limit=30, memory=4000)
             assert done.seconds < 15, (text[:80], way)
-            refused(done)
+            done.refused()
             asked += 1
     assert not canary.exists()
     assert not (tmp_path.parent / "x").exists()
