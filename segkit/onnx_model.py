@@ -147,7 +147,7 @@ def _card(path: str | Path, session: Any) -> dict[str, Any]:
     stored = session.get_modelmeta().custom_metadata_map
     try:
         values = {name: json.loads(text) for name, text in stored.items()} if "segkit_version" in stored else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         values = {}
     if missing := [name for name in FIELDS if name not in values]:
         raise SegkitError(f"{str(path)!r} is no network of segkit: its metadata lack {missing[0]}; export one by export.py --format onnx")

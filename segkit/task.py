@@ -147,7 +147,9 @@ class SegmentationTask(pl.LightningModule):
             if model is None:
                 refuse_growth(state["hyper_parameters"], state["state_dict"])
             refuse_nonsense(state["hyper_parameters"])
-            task = cls(**{**state["hyper_parameters"], "encoder_weights": None}, model=model, run_config=state.get("config"))
+            if not isinstance(config := state.get("config"), dict | None):
+                raise ValueError("its configuration is none")
+            task = cls(**{**state["hyper_parameters"], "encoder_weights": None}, model=model, run_config=config)
             task.load_state_dict(state["state_dict"])
             task.step = int(state["global_step"])
         except Exception as error:  # of what a stranger calls hyper-parameters any line may stumble

@@ -200,7 +200,7 @@ def _number(miou: float | None) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON file, or nothing where a slow disk does not show it yet."""
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return values
+    return values if isinstance(values, dict) else {}

@@ -191,10 +191,12 @@ def look_up(values: Any, *keys: str) -> Any:
 def _json(path: Path) -> dict[str, Any]:
     """The object in a file; empty where there is none."""
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _broken(path, error) from error
     return values
 

@@ -135,13 +135,22 @@ def _commands(trial: Trial) -> Iterator[tuple[str, list[str]]]:
 def _note(folder: Path, attempt: dict[str, Any]) -> None:
     """Adds to `attempts.json` what a command took."""
     path = folder / "attempts.json"
-    earlier = json.loads(path.read_text()) if path.exists() else []
-    _write(path, [*earlier, attempt])
+    _write(path, [*_attempts(path), attempt])
+
+
+def _attempts(path: Path) -> list[dict[str, Any]]:
+    """What `_note` has written; nothing where it cannot be read, for it decides nothing."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return []
+    known = values if isinstance(values, list) else []
+    return [a for a in known if isinstance(a, dict) and isinstance(a.get("stage"), str) and isinstance(a.get("seconds"), int | float)]
 
 
 def _seconds(folder: Path) -> dict[str, float]:
     """Seconds of all attempts by stage, but for those that died with the whole ablation."""
-    attempts = json.loads((folder / "attempts.json").read_text())
+    attempts = _attempts(folder / "attempts.json")
     total = {stage: sum(a["seconds"] for a in attempts if a["stage"] == stage) for stage in ("training", "evaluation")}
     return {"seconds": round(total["training"], 3), "evaluation_seconds": round(total["evaluation"], 3)}
 

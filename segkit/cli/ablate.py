@@ -229,12 +229,21 @@ def list_trials(plan: "Plan", folder: Path) -> dict[tuple[str, int], "Trial"]:
     }
 
 
+def _known_costs(path: Path) -> dict[str, dict[str, Any]]:
+    """What was measured before; what cannot be read is measured again."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {name: cost for name, cost in values.items() if isinstance(cost, dict)} if isinstance(values, dict) else {}
+
+
 def measure_arms(plan: "Plan", folder: Path, console: Any, threads: int) -> dict[str, dict[str, Any]]:
     """What each arm costs here, one after the other in fresh processes while nothing else runs; measured once, kept in `costs.json`."""
     from segkit.ablation.trial import python_path
 
     path = folder / "costs.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    known = _known_costs(path)
     costs = {}
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load > BUSY * cores and any(arm.name not in known for arm in plan.arms):

@@ -112,7 +112,9 @@ def up_to_date(evaluation: Evaluation, config: EvalConfig) -> bool:
     """Whether the folder holds the results that scoring again would give: same weights, images, options and code, nothing missing."""
     try:
         values = json.loads((evaluation.folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(values, dict):
         return False
     same = all(values.get(name) == value for name, value in evaluation.about.items() if name != "checkpoint")
     return same and all(name in values for name in ("boundary", "artefacts", "calibration") if getattr(config, name))

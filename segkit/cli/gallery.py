@@ -17,7 +17,7 @@ def predictor(split: str) -> "Callable[[Path, int], Prediction]":
     from functools import lru_cache
 
     from segkit.ablation.pictures import Prediction
-    from segkit.config import TrainConfig, from_dict
+    from segkit.cli.parsing import saved_config
     from segkit.data.module import SegmentationDataModule
     from segkit.data.source import Source
     from segkit.panels import viewable
@@ -27,7 +27,7 @@ def predictor(split: str) -> "Callable[[Path, int], Prediction]":
     @lru_cache(maxsize=1)
     def opened(folder: Path) -> tuple[SegmentationTask, Source]:
         task = SegmentationTask.load(find_checkpoint(folder))
-        trained = from_dict(TrainConfig, task.run_config or {})
+        trained = saved_config(task.run_config or {}, str(folder))
         return task, SegmentationDataModule(trained.data, trained.seed, trained.in_channels).sources[split]
 
     def predict(folder: Path, index: int) -> Prediction:

@@ -16,6 +16,8 @@ from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loade
 
 from segkit.cli.options import choices, declared, options, takes_several
 from segkit.cli.running import run
+from segkit.config import TrainConfig, from_dict
+from segkit.errors import SegkitError
 from segkit.yaml_file import LARGEST, check_yaml
 
 __all__ = ["FILES", "Parser", "choices", "given", "options", "run", "takes_several"]
@@ -32,6 +34,18 @@ def given(words: Sequence[str], name: str) -> str | None:
         if word.startswith(f"{name}="):
             return word.removeprefix(f"{name}=")
     return None
+
+
+def saved_config(values: Any, checkpoint: str | Path) -> TrainConfig:
+    """How a run was started, as its checkpoint says.
+
+    Raises:
+        SegkitError: What it says is no configuration of this version.
+    """
+    if not isinstance(values, dict):
+        raise SegkitError(f"{checkpoint} does not say how it was trained; give a run of train.py")
+    Parser(TrainConfig, "", file=False).hold(values, f"{checkpoint} does not fit this version of segkit")
+    return from_dict(TrainConfig, values)
 
 
 def shortened(text: str, most: int = LONGEST) -> str:
@@ -69,7 +83,7 @@ class Parser(ArgumentParser):
         set_parsing_settings(docstring_parse_attribute_docstrings=False)
         set_loader("checked", load_checked, (yaml.YAMLError,))
         super().__init__(prog=Path(sys.argv[0]).name, description=description, allow_abbrev=False, parser_mode="checked")
-        self._kinds = dict(options(config))
+        self._kinds, self._where = dict(options(config)), ""
         if file:
             self.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below; flags beat it")
         self.add_class_arguments(config, None)
@@ -111,8 +125,15 @@ class Parser(ArgumentParser):
         values.pop("config", None)
         return values
 
+    def hold(self, values: Any, where: str) -> None:
+        """Raises a SegkitError, which begins with `where`, for nested plain values of which one is not of its option's type."""
+        self._where = where
+        self.parse_object(values)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints one line on stderr and leaves with exit code 2."""
+        if self._where:
+            raise SegkitError(f"{self._where}: {self._one_line(message)}")
         sys.stderr.write(f"{self.prog}: error: {self._one_line(message)}\n")
         sys.exit(2)
 
@@ -126,7 +147,7 @@ class Parser(ArgumentParser):
         key = re.search(r'Parser key "([\w.]+)"', message) or re.search(r"argument --([\w.]+)", message)
         value = re.search(r"Given value: (.*)|Got value: (.*)", message)
         if key and key[1] in self._kinds and value:
-            given = shortened(value[1] or value[2])
+            given = shortened(value[1] or value[2] or "''")
             valid = choices(self._kinds[key[1]])
             near = [m for word in re.findall(r"[\w-]+", given) if word not in valid for m in difflib.get_close_matches(word, valid, n=1)]
             hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.config import EvalConfig, TrainConfig, TrainerConfig, from_dict
+from segkit.cli.parsing import saved_config
+from segkit.config import EvalConfig, TrainConfig, TrainerConfig
 from segkit.errors import SegkitError
 from segkit.runs import cannot_write
 
@@ -76,7 +77,7 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
         raise SegkitError(
             f"{checkpoint} does not say which data it was trained on; evaluate it in Python: Trainer().validate(task, loader)"
         )
-    trained = from_dict(TrainConfig, task.run_config)
+    trained = saved_config(task.run_config, checkpoint)
     given: dict[str, Any] = {"root": config.data_root, "eval_batch_size": config.batch_size, "workers": config.workers}
     wanted = replace(trained.data, **{name: value for name, value in given.items() if value is not None})
     if wanted.root is not None and not Path(wanted.root).expanduser().is_dir():
@@ -106,7 +107,8 @@ def open_evaluation(config: EvalConfig, checkpoint: Path) -> Evaluation:
         "code": code_hash(SCORING),
     }
     folder = run / "eval" / folder_name(config, split, checkpoint)
-    saved = load_checkpoint(checkpoint).get(SegmentationDataModule.__name__, {}).get("images")
+    state = load_checkpoint(checkpoint).get(SegmentationDataModule.__name__)
+    saved = state.get("images") if isinstance(state, dict) else None
     moved = saved is not None and "train" in data.sources and saved != data.training_images
     return Evaluation(task, data, split, folder, about, trained, "/".join(run.resolve().parts[-2:]), moved)
 

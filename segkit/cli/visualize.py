@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from segkit.cli.parsing import Parser, options
+from segkit.cli.parsing import Parser, options, saved_config
 from segkit.config import FeaturesFigureConfig, OperatorFigureConfig, OverlapFigureConfig, TrainConfig, Upsample, from_dict
 from segkit.errors import SegkitError, unknown
 from segkit.runs import find_checkpoint
@@ -125,7 +125,7 @@ def initial_task(task: "SegmentationTask", checkpoint: Path) -> "SegmentationTas
 
 def trained_config(task: "SegmentationTask") -> TrainConfig | None:
     """How a run was started, where its checkpoint says so."""
-    return from_dict(TrainConfig, task.run_config) if task.run_config else None
+    return saved_config(task.run_config, "the run") if task.run_config else None
 
 
 def draw_feature_maps(config: FeaturesFigureConfig, runs: Sequence[str]) -> None:

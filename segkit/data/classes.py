@@ -56,9 +56,9 @@ def read_classes(path: str | Path) -> Classes:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        match = re.fullmatch(r"\s*(\d+)\s+(.+?)(?:\s+#([0-9a-fA-F]{6}))?\s*", line)
+        match = re.fullmatch(r"\s*(\d{1,9})\s+(.+?)(?:\s+#([0-9a-fA-F]{6}))?\s*", line)
         if match is None or "#" in match[2]:
-            raise SegkitError(f"{path}, line {number}: {line.strip()!r} is not a class; write it as: id name #rrggbb")
+            raise SegkitError(f"{path}, line {number}: {line.strip()[:80]!r} is not a class; write it as: id name #rrggbb")
         label, name = int(match[1]), match[2]
         if label in found or any(name == other for other, _ in found.values()):
             raise SegkitError(f"{path}, line {number}: {line.strip()!r} repeats an id or a name; each one stands for one class")

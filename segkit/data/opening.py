@@ -20,7 +20,7 @@ _SCAN = re.compile(
     rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]"
 )  # with its length and 1 to 4 components: no chance hit in a video behind it
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # each oddity of a file as a line, before the one line that counts
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", module=r"PIL\.")
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 

@@ -107,7 +107,7 @@ def open_shards(root: Path, config: DataConfig, channels: int = 3) -> dict[str, 
         held: tuple[int, int] = int(index["channels"]), int(index["bits"])
         shards = [shard for split in index["splits"].values() for shard in split["shards"]]
         sources = {split: Shards(root, classes, part, channels, config.bits) for split, part in index["splits"].items()}
-        _hold_index(classes, index["splits"])
+        _hold_index(classes, held, index["splits"])
     except Exception as error:  # of what a stranger calls an index any line may stumble
         named = f"{type(error).__name__}: {error}"
         reason = str(error) if isinstance(error, SegkitError) else str(error.strerror) if isinstance(error, OSError) else named
@@ -121,16 +121,18 @@ def open_shards(root: Path, config: DataConfig, channels: int = 3) -> dict[str, 
     return dict(sources)
 
 
-def _hold_index(classes: Classes, splits: Mapping[str, Any]) -> None:
+def _hold_index(classes: Classes, held: tuple[int, int], splits: Mapping[str, Any]) -> None:
     """Raise a SegkitError for what `write_shards` never writes; a shard lies beside its index."""
     if not 1 <= len(classes) <= IGNORE_INDEX or len(set(classes.names)) < len(classes) or len(classes.colors) != len(classes):
         raise SegkitError("classes or colours are none")
+    if not all(isinstance(name, str) for name in classes.names) or held[0] < 1 or held[1] not in (8, 16):
+        raise SegkitError("classes, channels or bits are none")
     for split, part in splits.items():
         ends = np.repeat([shard["bytes"] for shard in part["shards"]], [shard["images"] for shard in part["shards"]])
         starts, sizes = np.array(part["places"], np.int64).reshape(-1, 2, 3)[..., :2].transpose(2, 0, 1)
         if split not in SPLITS:
             raise SegkitError(f"a split {split!r}")
-        if outside := [shard["file"] for shard in part["shards"] if Path(shard["file"]).name != shard["file"]]:
+        if outside := [shard["file"] for shard in part["shards"] if not shard["file"] or Path(shard["file"]).name != shard["file"]]:
             raise SegkitError(f"the shard {outside[0]!r} is a path, not the name of a file beside it")
         if {len(part["names"]), len(part["sizes"]), len(starts)} != {len(ends)}:
             raise SegkitError(f"{split}: names, sizes and places are not as many as images")

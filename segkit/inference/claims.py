@@ -137,6 +137,7 @@ def started(pid: int) -> str | None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         owner = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return owner if isinstance(owner, dict) and {"machine", "pid", "started"} <= owner.keys() else {}
+    whole = isinstance(owner, dict) and {"machine", "pid", "started"} <= owner.keys() and isinstance(owner["pid"], int)
+    return owner if whole else {}

@@ -164,8 +164,10 @@ def load(
         raise SegkitError("--precision 16-mixed: a CPU has no such arithmetic; use bf16-mixed or 32-true")
     task = SegmentationTask.load(find_checkpoint(run, checkpoint))
     if precision is None:
-        precision = ((task.run_config or {}).get("trainer") or {}).get("precision", "32-true")
-        precision = "32-true" if precision == "16-mixed" and found.type == "cpu" else precision
+        trainer = (task.run_config or {}).get("trainer")
+        trained = trainer.get("precision") if isinstance(trainer, dict) else None
+        known: dict[Any, Precision] = {name: name for name in get_args(Precision) if name != "16-mixed" or found.type != "cpu"}
+        precision = known.get(trained, "32-true") if isinstance(trained, str) else "32-true"
     return Model(task, found, precision, tile=tile, overlap=overlap, tta=tta, scales=scales, batch_size=batch_size)
 
 

@@ -26,6 +26,7 @@ from segkit.inference.inputs import Job, results
 from segkit.panels import viewable
 
 NOTE = "predictions.json"
+TIMES = ("since", "first")
 OVERLAY_SIDE = 4096  # pixels; a larger image is shown by every second, third, ... pixel
 
 
@@ -162,7 +163,7 @@ def open_folder(
     try:
         path.mkdir(parents=True, exist_ok=True)
         there = None if overwrite or not note.exists() else json.loads(note.read_text())
-        if not (isinstance(there, dict | None) and (there is None or "since" in there)):
+        if there is not None and not all(isinstance(there.get(name, 0.0 if name == "first" else None), int | float) for name in TIMES):
             raise ValueError
         if there is None:
             temporary = path / f".{NOTE}.{os.getpid()}.tmp"
@@ -173,7 +174,7 @@ def open_folder(
             os.replace(temporary, note)
     except OSError as error:
         raise SegkitError(f"--out {path}: cannot write there ({error.strerror}); choose another folder") from None
-    except ValueError:
+    except (ValueError, AttributeError, RecursionError):
         raise SegkitError(f"--out {path}: {NOTE} in it is damaged; give another folder, or --overwrite") from None
     if different := [name for name in made_by if there.get(name) != made_by[name]]:
         name = different[0]

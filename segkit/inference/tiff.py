@@ -167,8 +167,9 @@ def place(path: str | Path) -> dict[str, Any]:
             if "<Item" in text:
                 extra.append((GDAL_METADATA, 2, 0, text, True))
         out: dict[str, Any] = {"extratags": extra}
-        if all(code in tags and isinstance(tags[code].value, tuple) and all(tags[code].value) for code in (282, 283)):  # n / d, none is 0
-            out |= {"resolution": (tags[282].value, tags[283].value), "resolutionunit": tags[296].value if 296 in tags else 2}
+        found = [tags[code].value for code in (282, 283) if code in tags]
+        if len(found) == 2 and all(isinstance(value, tuple) and all(value) for value in found):  # numerators and denominators
+            out |= {"resolution": tuple(found), "resolutionunit": tags[296].value if 296 in tags else 2}
     return out
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from segkit.checkpoint import load_checkpoint
 
@@ -82,18 +83,40 @@ def lab(tmp_path, monkeypatch):
     return SimpleNamespace(folder=tmp_path, tiny=TINY.split(), hard=HARD.split(), **tools)
 
 
+class Done(SimpleNamespace):
+    """A command that has ended: words, code, out, err, mib (its memory) and seconds."""
+
+    def refused(self, code=2):
+        """Its one line, if that is how it ended."""
+        assert (self.code, self.err.count("\n"), self.err[-1:]) == (code, 1, "\n"), (self.words, self.code, self.err[-2000:])
+        assert "Traceback" not in self.err
+        assert "weights_only" not in self.err  # torch's advice to run the code all the same
+        assert len(self.err) < 1200, self.err
+        return self.err
+
+
 @pytest.fixture(scope="session")
 def serve():
-    """Runs a command as a process that imports nothing anew: `serve("eval", "RUN", cwd=folder)` has code, out, err, mib and seconds."""
+    """Runs a command as a process that imports nothing anew: `serve("eval", "RUN", cwd=folder)` is a `Done`."""
     server = Path(__file__).with_name("command_server.py")
     process = subprocess.Popen([sys.executable, server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(*words, cwd, **options):
         process.stdin.write(json.dumps({"words": [*map(str, words)], "cwd": str(cwd), **options}) + "\n")
         process.stdin.flush()
-        return SimpleNamespace(**json.loads(process.stdout.readline()))
+        return Done(**json.loads(process.stdout.readline()))
 
     yield run
     process.stdin.close()
     process.stdout.close()
     assert process.wait(60) == 0
+
+
+@pytest.fixture(scope="session")
+def lair(tmp_path_factory, serve):
+    """A folder with a sound run, `runs/a/b`, and a picture, `a.png`, among what is hostile."""
+    folder = tmp_path_factory.mktemp("lair")
+    trained = serve("train", *TINY.split(), "--trainer.max_steps", 1, "--data.workers", 0, "--name", "a", "--run_id", "b", cwd=folder)
+    assert trained.code == 0, trained.err
+    Image.new("RGB", (40, 32)).save(folder / "a.png")
+    return folder
