@@ -168,20 +168,23 @@ def test_loader_processes_leave_signals_to_the_one_that_trains(lab, monkeypatch)
 
     training_step = SegmentationTask.training_step
 
+    others, workers = set(multiprocessing.active_children()), set()
+
     def everywhere(task, batch, batch_idx):
         if task.global_step == 1:
-            for worker in multiprocessing.active_children():
+            workers.update(set(multiprocessing.active_children()) - others)
+            for worker in workers:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     os.kill(worker.pid, number)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.5)
-            assert len(multiprocessing.active_children()) == 2
+            assert all(worker.is_alive() for worker in workers)
         return training_step(task, batch, batch_idx)
 
     monkeypatch.setattr(SegmentationTask, "training_step", everywhere)
     with pytest.raises(RunStopped, match="at step 2"):
         lab.train("--trainer.max_steps", "50", "--data.workers", "2", "--name", "x")
-    deadline = time.monotonic() + 20
-    while multiprocessing.active_children() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert multiprocessing.active_children() == []
+    assert len(workers) == 2
+    for worker in workers:
+        worker.join(20)
+        assert not worker.is_alive()
