@@ -36,3 +36,16 @@ def refuse_nonsense(parameters: Mapping[str, Any]) -> None:
         raise ValueError(f"colors are not {len(names)} triples in 0..255")
     if parameters.get("white", 255) not in (255, 65535) or not isinstance(parameters.get("ignore_index", IGNORE_INDEX), int):
         raise ValueError("white or ignore_index have no such value")
+
+
+def refuse_others(network: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError where weights are those of another network: two tensors of one name differ in shape, or one has no twin.
+
+    Args:
+        network: Its weights.
+        state: Those that it should get.
+    """
+    for name in [*network, *state]:
+        shapes = [list(weights[name].shape) if name in weights else "missing" for weights in (network, state)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{name} is {shapes[0]} there and {shapes[1]} here")

@@ -18,7 +18,7 @@ from segkit.cli.options import choices, declared, options, takes_several
 from segkit.cli.running import run
 from segkit.config import TrainConfig, from_dict
 from segkit.errors import SegkitError
-from segkit.yaml_file import LARGEST, check_yaml
+from segkit.yaml_file import LARGEST, check_yaml, reason
 
 __all__ = ["FILES", "Parser", "choices", "given", "options", "run", "takes_several"]
 
@@ -127,6 +127,10 @@ class Parser(ArgumentParser):
 
     def hold(self, values: Any, where: str) -> None:
         """Raises a SegkitError, which begins with `where`, for nested plain values of which one is not of its option's type."""
+        try:
+            check_yaml(yaml.safe_dump(values))
+        except (yaml.YAMLError, RecursionError) as error:
+            raise SegkitError(f"{where}: {reason(error)}") from error
         self._where = where
         self.parse_object(values)
 

@@ -133,6 +133,17 @@ def measured_channels(config: TrainConfig, data: "SegmentationDataModule", check
     return measure_channels(data.sources["train"], 2**config.data.bits - 1)
 
 
+def hold_network(task: "SegmentationTask", checkpoint: Path) -> None:
+    """Raises a SegkitError where a run's configuration, which anybody may have edited, is of another network than its checkpoint."""
+    from segkit.checkpoint import load_checkpoint
+    from segkit.plausible import refuse_others
+
+    try:
+        refuse_others(task.state_dict(), load_checkpoint(checkpoint)["state_dict"])
+    except (ValueError, AttributeError, TypeError) as error:
+        raise SegkitError(f"config.yaml describes another network than {checkpoint} ({error}); put back the one of the run") from error
+
+
 def build_task(
     config: TrainConfig,
     class_names: Sequence[str],
@@ -221,6 +232,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     measured = measured_channels(config, data, checkpoint)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights), measured)
+    if checkpoint:
+        hold_network(task, checkpoint)
     operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
     init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = run_name(config)

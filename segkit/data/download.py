@@ -97,8 +97,6 @@ def _fetch(kind: str, folder: str) -> None:
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)  # torchvision has none, and would wait for minutes where packets are lost
-    if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on: no member leaves the folder, by name or by link
-        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
         if kind == "voc":
             VOCSegmentation(folder, year="2012", image_set="train", download=True)
