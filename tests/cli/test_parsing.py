@@ -117,7 +117,7 @@ def test_mistakes_are_one_line_with_the_remedy(capsys, args, message):
     ("upsampel: nearest", "unknown option 'upsampel'; did you mean --upsample"),
     ("data: {crp: 3}", "unknown option 'data.crp'; did you mean --data.crop"),
     ("upsample: nearst", "did you mean nearest?"),
-    ("a: [", "parsing config"),
+    ("a: [", "--config: while parsing"),
     ("data: {crop: {class_path: os.system, init_args: {command: touch canary}}}", "--data.crop"),
     ("encoder: {class_path: os.system, init_args: {command: touch canary}}", "--encoder"),
 ])  # fmt: skip
