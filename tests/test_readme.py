@@ -130,8 +130,9 @@ def test_torchrun_and_slurm_start_as_many_processes_as_the_configuration_wants()
     assert trainer["devices"] == "auto"
     assert trainer["num_nodes"] == int(torchrun.nnodes) == int(sbatch["--nodes"])
     assert int(torchrun.nproc_per_node) == int(sbatch["--ntasks-per-node"]) == int(sbatch["--gpus-per-node"])
-    words = [torchrun.training_script_args, shlex.split(sbatch["--wrap"])[3:]]
-    assert torchrun.training_script == shlex.split(sbatch["--wrap"])[2] == "scripts/train.py"
+    _, _, launched = sbatch["--wrap"].partition(" python ")
+    words = [torchrun.training_script_args, shlex.split(launched)[1:]]
+    assert torchrun.training_script == shlex.split(launched)[0] == "scripts/train.py"
     assert words[0] == [word.replace("$SLURM_JOB_ID", "ID") for word in words[1]]  # one command, two ways to start it
 
 
