@@ -275,7 +275,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if config.compile:
         task.model.compile()
     task.names = {split: data.sources[split].name for split in ("train", "val")}
-    with together(trainer, f"go on with --resume {folder if (folder / 'config.yaml').exists() else 'RUN'}"):
+    with together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
         trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
         per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:
