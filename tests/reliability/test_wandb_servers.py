@@ -121,6 +121,8 @@ def account(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
+    if wandb := sys.modules.get("wandb"):  # which keeps what it has read of the environment before
+        wandb.teardown()
     yield lambda server: monkeypatch.setenv("WANDB_BASE_URL", server.address)
     if wandb := sys.modules.get("wandb"):
         wandb.teardown()
