@@ -1,5 +1,6 @@
 """Figures for papers, one kind a file; matplotlib is imported here only, and only when something is drawn."""
 
+from segkit.figures.benchmark import Mark, draw_benchmark
 from segkit.figures.confusion import draw_confusion
 from segkit.figures.features import Network, Stage, draw_features, record_stages
 from segkit.figures.operators import CHANNELS, OperatorResponses, build_variants, draw_operators, measure_operator
@@ -13,12 +14,14 @@ __all__ = [
     "CHANNELS",
     "RULE",
     "Geometry",
+    "Mark",
     "Network",
     "OperatorResponses",
     "ResponseRow",
     "Responses",
     "Stage",
     "build_variants",
+    "draw_benchmark",
     "draw_confusion",
     "draw_features",
     "draw_operators",

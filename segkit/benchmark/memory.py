@@ -1,0 +1,38 @@
+"""Peaks of memory, each taken in a process of its own."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from segkit.benchmark.bench import in_fresh_process
+from segkit.costs import peak_memory
+
+
+def peaks(function: Callable[..., float], calls: Mapping[str, tuple[Any, ...]], rounds: int = 3) -> dict[str, list[float]]:
+    """MiB that a function of a module returns, called in a fresh process each time, in turns.
+
+    Args:
+        function: Measures and returns MiB.
+        calls: Its arguments, plain values, by name.
+        rounds: How often each is measured.
+    """
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, arguments in calls.items():
+            found[name].append(in_fresh_process(function, *arguments))
+    return found
+
+
+def training_peak(name: str, device: str, low: str | None, batch: int, side: int, threads: int) -> float:
+    """MiB that two training steps need beyond network, images and libraries: activations, gradients, the state of the optimiser."""
+    from segkit.benchmark.networks import Training
+
+    torch.set_num_threads(threads)
+    step = Training(name, torch.device(device), getattr(torch, low) if low else None, batch, side)
+
+    def two() -> None:  # in the second one gradients, state and activations are there at once
+        step()
+        step()
+
+    return peak_memory(two, torch.device(device))

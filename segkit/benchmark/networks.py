@@ -1,0 +1,120 @@
+"""The networks and training steps that are compared, ours and the peers', each as its users have it.
+
+Shapes: B batch, K classes, H W rows/columns.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segkit.losses import build_loss
+from segkit.models import FCN, UNet
+from segkit.optim import build_optimizer, parameter_groups
+
+CLASSES, BATCH, SIDE = 11, 4, 256
+
+
+def build(name: str, encoder: str = "resnet18", classes: int = CLASSES) -> nn.Module:
+    """A network with random weights.
+
+    Args:
+        name: `smp` (its U-Net), `torchvision` (fcn_resnet50), `fcn8s` (ours, resnet50), or an operator: our U-Net with it.
+        encoder: Of a U-Net.
+        classes: K.
+    """
+    torch.manual_seed(0)
+    if name == "smp":
+        import segmentation_models_pytorch as smp
+
+        network: nn.Module = smp.Unet(encoder, encoder_weights=None, classes=classes)
+        return network
+    if name == "torchvision":
+        from torchvision.models.segmentation import fcn_resnet50  # type: ignore[import-untyped]
+
+        return Unwrapped(fcn_resnet50(weights=None, weights_backbone=None, num_classes=classes))
+    if name == "fcn8s":
+        return FCN(classes, "8s", encoder="resnet50")
+    return UNet(classes, encoder=encoder, upsample=name)
+
+
+class Unwrapped(nn.Module):
+    """A network of torchvision, which returns a dictionary, as one that returns logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[B, 3, H, W] -> [B, K, H, W]`."""
+        logits: Tensor = self.network(images)["out"]
+        return logits
+
+
+def objective(name: str, classes: int = CLASSES) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits and masks uint8 `[B, H, W]` to a loss: cross-entropy and Dice, ours, or those of torch and smp where the network is a peer's.
+
+    torchvision's reference trains with cross-entropy alone, and so does our FCN beside it.
+    """
+    if name == "torchvision":
+        entropy = nn.CrossEntropyLoss(ignore_index=255)
+        return lambda logits, masks: entropy(logits, masks.long())
+    if name == "smp":
+        import segmentation_models_pytorch as smp
+
+        parts = nn.CrossEntropyLoss(ignore_index=255), smp.losses.DiceLoss("multiclass", ignore_index=255)
+        return lambda logits, masks: sum(part(logits, masks.long()) for part in parts)
+    return build_loss("ce" if name == "fcn8s" else "ce_dice", num_classes=classes)
+
+
+class Training:
+    """A training step: forward, objective, backward, AdamW.
+
+    Args:
+        name: Network, as in `build`; segkit's own have segkit's objective, parameter groups and fused update, a peer torch's AdamW as it
+            comes.
+        device: Hardware.
+        low: The type that autocast computes in; None: contiguous float32.
+        batch: B.
+        side: H and W.
+        classes: K.
+        encoder: Of a U-Net.
+        compile: Compile the network.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: torch.device,
+        low: torch.dtype | None,
+        batch: int = BATCH,
+        side: int = SIDE,
+        classes: int = CLASSES,
+        encoder: str = "resnet18",
+        compile: bool = False,
+    ) -> None:
+        layout = torch.contiguous_format if low is None else torch.channels_last
+        self.network = build(name, encoder, classes).to(device, memory_format=layout)  # type: ignore[call-overload]
+        if compile:
+            self.network.compile()
+        self.loss = objective(name, classes)
+        if name in ("smp", "torchvision"):
+            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        else:
+            groups = parameter_groups(self.network, 1e-4, 1e-2)
+            self.optimizer = build_optimizer("adamw", groups, 1e-4, 0.9, fused=low != torch.float16)
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(batch, 3, side, side, generator=generator).to(device).contiguous(memory_format=layout)
+        self.masks = torch.randint(classes, (batch, side, side), generator=generator, dtype=torch.uint8).to(device)
+        self.device, self.low = device, low
+
+    def __call__(self) -> None:
+        """One step."""
+        arithmetic: Any = nullcontext() if self.low in (None, torch.float32) else torch.autocast(self.device.type, self.low)
+        with arithmetic:
+            loss = self.loss(self.network(self.images), self.masks)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()

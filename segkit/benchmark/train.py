@@ -1,0 +1,64 @@
+"""Training steps and their memory, beside smp's U-Net and torchvision's FCN."""
+
+import torch
+
+from segkit.benchmark.bench import Bench
+from segkit.benchmark.memory import peaks, training_peak
+from segkit.benchmark.networks import BATCH, SIDE, Training
+from segkit.benchmark.report import Results, Row, milliseconds
+
+OPERATORS = ("transpose", "nearest")
+SHOWN = "U-Net resnet18"
+
+
+def measure(bench: Bench) -> Results:
+    """Times steps on given normalised images: forward, objective, backward, update; what a run adds to them is the subject `overhead`."""
+    rows: list[Row] = []
+    if "smp" in bench.peers:
+        rows += _unets(bench)
+    if "torchvision" in bench.peers:
+        rows += _fcns(bench)
+    if "smp" in bench.peers:
+        rows += _memory(bench)
+    title = f"training steps, batch {bench.config.batch or BATCH}, {bench.config.size or SIDE}²"
+    return Results("train", title, rows, ["segkit: cross-entropy + Dice, AdamW fused; smp: CrossEntropyLoss + DiceLoss, AdamW as it comes"])
+
+
+def _names(bench: Bench) -> list[str]:
+    return [str(name) for name in dict.fromkeys(bench.config.upsample)] or list(OPERATORS)
+
+
+def _training(bench: Bench, name: str, low: bool) -> Training:
+    config = bench.config
+    return Training(name, bench.device, bench.low if low else None, config.batch or BATCH, config.size or SIDE, compile=config.compile)
+
+
+def _unets(bench: Bench) -> list[Row]:
+    names = _names(bench)
+    calls = {name: _training(bench, name, True) for name in names}
+    calls |= {"smp as it comes": _training(bench, "smp", False), "smp, same format": _training(bench, "smp", True)}
+    times = {name: milliseconds(values) for name, values in bench.time(calls).items()}
+    rows = []
+    for peer, goal in (("smp as it comes", 0.42), ("smp, same format", 0.88)):
+        rows += [
+            Row(f"{SHOWN} {name}", times[name], theirs=times[peer], peer=peer, goal=goal, group=f"step, {bench.format()}") for name in names
+        ]
+    return rows
+
+
+def _fcns(bench: Bench) -> list[Row]:
+    calls = {name: _training(bench, kind, low) for name, kind, low in (
+        ("ours", "fcn8s", True), ("torchvision as it comes", "torchvision", False), ("torchvision, same format", "torchvision", True),
+    )}  # fmt: skip
+    times = {name: milliseconds(values) for name, values in bench.time(calls, warm=1).items()}
+    name, group = "FCN-8s resnet50", f"step, {bench.format()}"
+    return [Row(name, times["ours"], theirs=times[peer], peer=peer, group=group) for peer in times if peer != "ours"]
+
+
+def _memory(bench: Bench) -> list[Row]:
+    low = None if bench.low == torch.float32 else str(bench.low).removeprefix("torch.")
+    rest = (bench.device.type, low, bench.config.batch or BATCH, bench.config.size or SIDE, torch.get_num_threads())
+    names = _names(bench)
+    found = peaks(training_peak, {name: (name, *rest) for name in (*names, "smp")})
+    group = f"peak memory of a step, {bench.format()}"
+    return [Row(f"{SHOWN} {name}", found[name], "MiB", found["smp"], "smp, same format", goal=0.85, group=group) for name in names]
