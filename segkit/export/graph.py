@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from segkit.errors import SegkitError
 from segkit.export.fold import fold_batch_norms
-from segkit.export.rewrite import rewrite_group_norms, rewrite_operators
+from segkit.export.rewrite import rewrite_group_norms, rewrite_operators, rewrite_pools
 from segkit.models import Network
 from segkit.models.encoders import PretrainedEncoder, fix_padding
 from segkit.task import SegmentationTask
@@ -61,6 +61,7 @@ def capture(task: SegmentationTask, normalize: bool = True) -> ExportedProgram:
     network = copy.deepcopy(task.model).cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     rewrite_operators(network)
     rewrite_group_norms(network)
+    rewrite_pools(network)
     if isinstance(network, Network) and isinstance(network.encoder, PretrainedEncoder):
         fix_padding(network.encoder)
     mean, scale = task.mean, task.scale

@@ -284,9 +284,9 @@ def freeze_unused(network: nn.Module, outputs: Callable[[], Sequence[Tensor]]) -
         outputs: What it gives for some image, in evaluation mode.
     """
     network.eval()
-    results = outputs()
     parameters = [p for p in network.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(sum(f.sum() for f in results), parameters, allow_unused=True)
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(sum(f.sum() for f in outputs()), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
     network.train()
