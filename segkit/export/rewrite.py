@@ -70,6 +70,46 @@ def rewrite_group_norms(network: nn.Module) -> int:
     return len(found)
 
 
+class PoolByShares(nn.Module):
+    """Adaptive average pooling to a fixed number of cells as two products of matrices, which ONNX has for images of any size.
+
+    Cell i of s averages the rows floor(i n / s) .. ceil((i + 1) n / s) - 1 of n, as torch's layer does.
+
+    Args:
+        rows: Cells from top to bottom.
+        columns: Cells from left to right.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.rows, self.columns = rows, columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, C, H, W]` to `[B, C, rows, columns]`."""
+        return _shares(self.rows, x.shape[-2], x) @ x @ _shares(self.columns, x.shape[-1], x).T
+
+
+def _shares(cells: int, n: int, like: Tensor) -> Tensor:
+    """What each of n pixels contributes to each cell: `[cells, n]`, of the type of `like`."""
+    cell, pixel = torch.arange(cells, device=like.device)[:, None], torch.arange(n, device=like.device)
+    first, end = cell * n // cells, ((cell + 1) * n + cells - 1) // cells
+    return ((pixel >= first) & (pixel < end)).to(like.dtype) / (end - first).to(like.dtype)
+
+
+def rewrite_pools(network: nn.Module) -> int:
+    """Puts a `PoolByShares` in place of every adaptive average pooling to more than one cell; in place.
+
+    Returns:
+        How many were rewritten.
+    """
+    found = [(parent, name, m) for parent in network.modules() for name, m in parent.named_children() if type(m) is nn.AdaptiveAvgPool2d]
+    sizes = [m.output_size if isinstance(m.output_size, tuple) else (m.output_size, m.output_size) for _, _, m in found]
+    pooled = [(*place[:2], size) for place, size in zip(found, sizes, strict=True) if size != (1, 1) and None not in size]
+    for parent, name, (rows, columns) in pooled:
+        setattr(parent, name, PoolByShares(rows, columns))
+    return len(pooled)
+
+
 @torch.no_grad()
 def as_transposed(operator: Nearest) -> nn.ConvTranspose2d:
     """Nearest neighbour and the 3x3 convolution after it as one transposed convolution (`segkit.upsampling.interpolate.fold_nearest`)."""
