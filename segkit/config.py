@@ -282,6 +282,10 @@ class TrainConfig:
         warmup: share of the steps in which the learning rate rises; onecycle: 0 stands for its usual 0.3
         ema: decay of the moving average of the weights that is evaluated and saved; 0 switches it off
         channels_last: memory layout of images and weights; faster on most hardware
+        rewrite: which form operators are computed in: the faster one of two that are equal, as measured (auto), or always the rewritten or
+            the plain one
+        recompute: gradient checkpointing: keep the inputs of decoder stages and of the plain encoder's levels alone, and compute what is
+            inside them again in the backward pass; less memory, more time, the same values
         compile: compile the model with torch.compile
         data: data set and augmentation
         trainer: Lightning's Trainer
@@ -315,6 +319,8 @@ class TrainConfig:
     warmup: float = 0.1
     ema: float = 0.0
     channels_last: bool = True
+    rewrite: Literal["auto", "on", "off"] = "auto"
+    recompute: bool = False
     compile: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -331,6 +337,8 @@ class TrainConfig:
             raise SegkitError(
                 f"--decoder_channels {self.decoder_channels}: give one width of at least 1 per stage, such as [256,128,64,32,16]"
             )
+        if self.recompute and self.compile:
+            raise SegkitError("--recompute true with --compile true: torch cannot compile what is computed twice; leave one of them out")
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):
             raise SegkitError(
                 f"--class_weights {self.class_weights}: give none, median_frequency, or one number per class, such as [1,2.5,1]"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Moments = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation per channel, in shares of white
 DESCRIPTION = "Train a U-Net, an FCN or a network of smp whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
 # what a resumed run may change: where it runs and how long, never what it computes
-CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
+CHANGEABLE = {"runs", "compile", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
@@ -192,6 +192,8 @@ def build_task(
         "deterministic",
         "class_weights",
         "ema",
+        "rewrite",
+        "recompute",
         "compile",
         "data",
         "trainer",
@@ -220,6 +222,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.console import header
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
+    from segkit.models.recompute import recompute_activations
     from segkit.optim import learning_rate_factor
     from segkit.peers import together
     from segkit.progress import Progress
@@ -229,6 +232,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.stopping import StopSignals
     from segkit.tracking import build_loggers, first_process, rewind
     from segkit.trainer import Validations, build_trainer, device_count
+    from segkit.upsampling import rewriting
 
     preflight.before_data(config, resume or Path(config.runs))
     checkpoint = resumable(resume) if resume else None
@@ -246,6 +250,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     measured = measured_channels(config, data, checkpoint)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights), measured)
+    if config.recompute:
+        recompute_activations(task.model)
     if checkpoint:
         hold_network(task, checkpoint)
     name = run_name(config)
@@ -287,7 +293,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if config.compile:
         task.model.compile()
     task.names = {split: data.sources[split].name for split in ("train", "val")}
-    with together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
+    with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
         trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
         per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:

@@ -17,6 +17,7 @@ from torch.nn.functional import max_pool2d
 
 from segkit.errors import SegkitError, unknown
 from segkit.models.blocks import double_conv
+from segkit.models.recompute import run
 from segkit.unpickle import load_plain
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,13 +41,14 @@ class PlainEncoder(nn.Module):
         super().__init__()
         self.channels = list(widths)
         self.smallest = 2 ** len(widths)
+        self.recompute = False  # `segkit.models.recompute`
         self.levels = nn.ModuleList(double_conv(c, d, norm) for c, d in zip([in_channels, *widths], widths, strict=False))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """`[B, C, H, W]` -> features at strides 1, 2, 4, ...; H and W divisible by the last stride."""
-        features = [self.levels[0](images)]
+        features = [run(self.levels[0], images, again=self.recompute)]
         for level in self.levels[1:]:
-            features.append(level(max_pool2d(features[-1], 2)))
+            features.append(run(level, max_pool2d(features[-1], 2), again=self.recompute))
         return features
 
 

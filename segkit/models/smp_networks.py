@@ -9,13 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, interpolate
 
 from segkit.architectures import ARCHITECTURES, PREFIX, architecture_of, refuse_options
 from segkit.errors import SegkitError
 from segkit.models.blocks import pad_to_stride
 from segkit.models.encoders import PretrainedEncoder, build_around, freeze_unused
+from segkit.models.recompute import run
 from segkit.models.stages import per_stage, width_per_stage
 from segkit.upsampling import Operator, Transpose, TransposeK2, build_upsampler
+from segkit.upsampling.interpolate import fold_nearest
+from segkit.upsampling.rewrite import rewritten
 
 
 class UnetStage(nn.Module):
@@ -37,6 +41,46 @@ class UnetStage(nn.Module):
         if skip_connection is not None:
             x = self.attention1(torch.cat([x, skip_connection], dim=1))
         out: Tensor = self.attention2(self.conv2(self.conv1(x)))
+        return out
+
+
+class NearestUnetStage(nn.Module):
+    """A decoder block of smp's U-Net as it is, with an equal and faster form.
+
+    Its first convolution follows a concatenation, so it is the sum of two, and the one over what nearest neighbour enlarged is a
+    transposed convolution (`segkit.upsampling.interpolate.fold_nearest`): 4 multiply-adds in place of 9, and nothing is enlarged or
+    concatenated.
+
+    Args:
+        block: The block, without attention, whose layers it takes over under their names.
+        skip_channels: S; 0 where it has no skip.
+    """
+
+    def __init__(self, block: Any, skip_channels: int) -> None:
+        super().__init__()
+        self.skip_channels = skip_channels
+        self.conv1, self.conv2 = block.conv1, block.conv2
+        assert isinstance(block.attention1.attention, nn.Identity)
+        assert isinstance(block.attention2.attention, nn.Identity)
+        assert block.interpolation_mode == "nearest"
+
+    def plain(self, coarse: Tensor, height: int, width: int, skip: Tensor | None) -> Tensor:
+        """The first convolution, as smp computes it."""
+        fine = interpolate(coarse, size=(height, width), mode="nearest")
+        out: Tensor = self.conv1[0](fine if skip is None else torch.cat([fine, skip], dim=1))
+        return out
+
+    def forward(self, coarse: Tensor, height: int, width: int, skip_connection: Tensor | None = None) -> Tensor:
+        """`[B, C, H, W]` and `[B, S, 2H, 2W]` (or None) -> `[B, D, 2H, 2W]`; height and width are 2H and 2W."""
+        if rewritten("nearest", coarse):
+            weight, c = self.conv1[0].weight, coarse.shape[1]
+            x = conv_transpose2d(coarse, fold_nearest(weight[:, :c], 2), None, stride=2, padding=1)
+            if skip_connection is not None:
+                x = x + conv2d(skip_connection, weight[:, c:], padding=1)
+        else:
+            x = self.plain(coarse, height, width, skip_connection)
+        _, norm, activation = self.conv1
+        out: Tensor = self.conv2(activation(norm(x)))
         return out
 
 
@@ -111,10 +155,15 @@ class SMPNetwork(nn.Module):
         whole: Any = build_around(build, decoder, encoder, in_channels, taken.depth, encoder_weights)
         self.architecture, self.stride, self.smallest = architecture, int(whole.encoder.output_stride), taken.smallest
         self.encoder = PretrainedEncoder(whole.encoder, in_channels, taken.depth)
+        self.recompute = False  # `segkit.models.recompute`
         self.decoder, self.segmentation_head = whole.decoder, whole.segmentation_head
         if architecture == "Linknet":
             for block in self.decoder.blocks:
                 block.block[1] = _named(block.block[1], block.block[1][0])
+        if architecture == "Unet" and upsample is None:
+            coarse = [self.encoder.channels[-1], *(block.conv2[0].out_channels for block in self.decoder.blocks)]
+            for i, block in enumerate(self.decoder.blocks):
+                self.decoder.blocks[i] = NearestUnetStage(block, block.conv1[0].in_channels - coarse[i])
         if upsample is not None:
             self._swap(per_stage(upsample, taken.operators), upsample_init, width_per_stage(upsample_width, taken.operators))
         freeze_unused(self, lambda: self._logits(in_channels, num_classes, decoder, encoder))
@@ -123,7 +172,7 @@ class SMPNetwork(nn.Module):
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""
         h, w = images.shape[-2:]
         features = self.encoder(pad_to_stride(images, self.stride, self.smallest))
-        logits: Tensor = self.segmentation_head(self.decoder(features))
+        logits: Tensor = self.segmentation_head(run(self.decoder, features, again=self.recompute))
         return logits[..., :h, :w]
 
     def _logits(self, in_channels: int, num_classes: int, decoder: str, encoder: str) -> list[Tensor]:

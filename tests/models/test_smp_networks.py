@@ -15,7 +15,7 @@ from segkit.config import Decoder, TrainConfig, from_dict
 from segkit.errors import SegkitError
 from segkit.models import SMPNetwork, build_model
 from segkit.models.fingerprint import initial_hash, operators
-from segkit.upsampling import UPSAMPLERS
+from segkit.upsampling import UPSAMPLERS, rewriting
 
 TAKING = [name for name, its in ARCHITECTURES.items() if its.operators]
 ALL = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -59,7 +59,9 @@ def test_the_values_are_those_of_smps_own_network(name):
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
     theirs = getattr(smp, name)("resnet18", encoder_weights=None, classes=4).double().eval()
-    theirs.load_state_dict({k.replace("encoder.network.", "encoder.").replace(".upsample.", ".0."): v for k, v in ours.state_dict().items()})
+    theirs.load_state_dict(
+        {k.replace("encoder.network.", "encoder.").replace(".upsample.", ".0."): v for k, v in ours.state_dict().items()}
+    )
     x = torch.randn(1, 3, 128, 160, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-12)
@@ -95,6 +97,16 @@ def test_every_operator_has_its_place_and_the_rest_starts_alike(name):
     assert len(hashes) == 1
     state = network(name, upsample="transpose_k2").state_dict()  # which has seen no image
     assert all(torch.equal(state[key], value) for key, value in before.items() if ".upsample." not in key)
+
+
+def test_the_faster_form_of_the_unet_is_equal_with_its_gradients():
+    net, images, results = network("Unet").double(), torch.randn(2, 3, 64, 96, dtype=torch.float64), []
+    for choice in ("on", "off"):
+        with rewriting(choice):
+            logits = net(images)
+        results.append([logits, *torch.autograd.grad(logits.square().sum(), [p for p in net.parameters() if p.requires_grad])])
+    for rewritten, own in zip(*results, strict=True):
+        torch.testing.assert_close(rewritten, own, rtol=1e-9, atol=1e-9)
 
 
 class Interpolate(nn.Module):
@@ -150,7 +162,9 @@ def test_operators_stand_from_coarse_to_fine_and_scores_start_as_interpolation()
 
 def test_dropout_is_that_of_smp_unless_it_is_said():
     for name, default in (("FPN", 0.2), ("PSPNet", 0.2), ("DeepLabV3Plus", 0.5)):
-        rates = [[m.p for m in net.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)] for net in (plain(name), network(name, dropout=0.3))]
+        rates = [
+            [m.p for m in net.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)] for net in (plain(name), network(name, dropout=0.3))
+        ]
         assert rates == [[default], [0.3]]
 
 
@@ -209,7 +223,9 @@ def test_what_has_no_meaning_is_refused_by_name_in_one_line(options, message):
     with pytest.raises(SegkitError, match=message) as error:
         build_model(num_classes=3, **options)
     assert "\n" not in str(error.value)
-    if "encoder 'mit" not in message and "densenet" not in message and "lists" not in message and "Guided" not in message:  # before torch is there
+    if (
+        "encoder 'mit" not in message and "densenet" not in message and "lists" not in message and "Guided" not in message
+    ):  # before torch is there
         with pytest.raises(SegkitError, match=message):
             TrainConfig(**options)
 
