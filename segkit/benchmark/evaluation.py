@@ -1,0 +1,86 @@
+"""Scoring, beside torchmetrics, and how much of an evaluation is not the network.
+
+Shapes: B batch, K classes, H W rows/columns.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segkit.benchmark.bench import Bench
+from segkit.benchmark.networks import build
+from segkit.benchmark.report import Results, Row, milliseconds
+from segkit.config import IGNORE_INDEX, DataConfig, TrainerConfig
+from segkit.data.module import SegmentationDataModule
+from segkit.measures import Clock, Extremes
+from segkit.metrics import confusion_matrices
+from segkit.task import SegmentationTask
+from segkit.trainer import build_trainer
+
+BATCH, CLASSES, SIDE, IMAGES = 8, 19, 512, 24
+PEER = "MulticlassJaccardIndex"
+
+
+def measure(bench: Bench) -> Results:
+    """Times the counting of a batch of label maps, and a validation by the real Trainer."""
+    rows, notes = _update(bench) if "torchmetrics" in bench.peers else ([], [])
+    return Results("eval", "scoring", [*rows, _share(bench)], notes)
+
+
+def _update(bench: Bench) -> tuple[list[Row], list[str]]:
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    side, batch = bench.config.size or SIDE, bench.config.batch or BATCH
+    generator = torch.Generator().manual_seed(bench.config.seed)
+    truth = torch.randint(CLASSES, (batch, side, side), generator=generator)
+    wrong = torch.rand(truth.shape, generator=generator) < 0.3
+    prediction = torch.where(wrong, torch.randint(CLASSES, truth.shape, generator=generator), truth)
+    truth[torch.rand(truth.shape, generator=generator) < 0.05] = IGNORE_INDEX
+    prediction, truth = prediction.to(bench.device), truth.to(bench.device)
+    small = prediction.to(torch.uint8), truth.to(torch.uint8)  # as `labels` and the loader give them
+    metric = MulticlassJaccardIndex(CLASSES, average=None, ignore_index=IGNORE_INDEX).to(bench.device)
+
+    def ours() -> Tensor:
+        return confusion_matrices(*small, CLASSES, IGNORE_INDEX)
+
+    def theirs() -> None:
+        metric.update(prediction, truth)
+
+    theirs()
+    assert torch.equal(ours().sum(0).cpu(), metric.confmat.cpu().long())
+    metric.reset()
+    times = {name: milliseconds(values) for name, values in bench.time({"ours": ours, PEER: theirs}).items()}
+    about = f"{batch} x {CLASSES} classes x {side}²"
+    row = Row(f"counts of {about}", times["ours"], theirs=times[PEER], peer=PEER, goal=0.07, group="update of a metric")
+    return [row], [f"the counts of both are identical ({int(ours().sum()):,} pixels)"]
+
+
+def _share(bench: Bench) -> Row:
+    """How much of a validation is not the network: loading, loss, labels, counts, kept images, Lightning."""
+    side, count = bench.config.size or SIDE, bench.config.images or IMAGES
+    data = SegmentationDataModule(DataConfig(scenes_size=side, scenes_train=1, scenes_val=count, scenes_test=0), bench.config.seed)
+    classes = data.classes
+    network = build("transpose", classes=len(classes))
+    task = SegmentationTask(classes.names, classes.colors, [0.5] * 3, [0.25] * 3, model=network)
+    inside: list[float] = []
+    network.register_forward_pre_hook(lambda *_: inside.append(-_now(bench)))
+    network.register_forward_hook(lambda *_: inside.append(_now(bench)))
+    options: dict[str, Any] = {"accelerator": "gpu" if bench.device.type == "cuda" else "cpu", "devices": 1}
+    shares = []
+    for turn in range(4):
+        inside.clear()
+        trainer, clock = build_trainer(TrainerConfig(**options, precision=bench.config.precision)), Clock()
+        trainer.callbacks += [Extremes(8), clock]  # type: ignore[attr-defined]  # what eval.py listens with unless it is told otherwise
+        trainer.validate(task, data.eval_dataloader("val", 0, 1), verbose=False)
+        if turn:  # the first one is slower
+            shares.append(100 * (1 - sum(inside) / clock.seconds))
+    name = f"share that is not the U-Net resnet18, {count} scenes of {side}², {bench.config.precision}"
+    return Row(name, shares, "%", measure="value", goal=5.0, group="an evaluation by the Trainer")
+
+
+def _now(bench: Bench) -> float:
+    if bench.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,136 @@
+"""How the time of a training step grows with the size and number of images, with classes, data and processes.
+
+Shapes: B batch, K classes, H W rows/columns.
+"""
+
+import itertools
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from segkit.benchmark.bench import Bench, in_fresh_processes
+from segkit.benchmark.networks import Training
+from segkit.benchmark.report import Results, Row, milliseconds
+from segkit.benchmark.timing import spread
+from segkit.config import DataConfig
+from segkit.data.dataset import TrainDataset
+from segkit.data.sampler import StepBatchSampler
+from segkit.data.scenes import Scenes
+from segkit.data.transforms import TrainTransform
+from segkit.figures import Curve
+
+TOLERANCE = 0.15  # of an exponent, under which a growth counts as the expected one
+RANK_STEPS = 6
+
+
+def measure(bench: Bench) -> Results:
+    """Times training steps of a U-Net resnet18 in segkit's own format, one quantity varied at a time."""
+    most, batch = bench.config.size or 256, bench.config.batch or 4
+    sides = [side for side in (most // 4, most * 3 // 8, most // 2, most * 3 // 4, most) if side >= 8]
+    middle = max(most // 2, 8)
+    batches = sorted({max(batch // 4, 1), max(batch // 2, 1), batch, 2 * batch})
+
+    def step(side: int = middle, count: int = batch, classes: int = 11) -> Training:
+        return Training("transpose", bench.device, bench.low, max(count, 2), side, classes)  # batch norm wants two values per channel
+
+    found: dict[str, tuple[float, Mapping[int, Callable[[], object]]]] = {
+        "pixels of an image": (1.0, {side**2: step(side=side) for side in sides}),
+        "images of a batch": (1.0, {count: step(count=count) for count in batches if count > 1}),
+        "classes": (1.0, {classes: step(classes=classes) for classes in (2, 8, 32, 128)}),
+        "images of the data set": (0.0, {count: _with_data(step(side=64), count) for count in (100, 1000, 10_000, 100_000)}),
+    }
+    timed = {name: (expected, _times(bench, calls)) for name, (expected, calls) in found.items()}
+    timed["processes, gloo"] = (0.0, _ranks(bench, middle, batch))
+    rows, curves, notes = [], [], []
+    for name, (expected, times) in timed.items():
+        curve = fit(name, times, expected)
+        curves.append(curve)
+        notes.append(judge(curve))
+        rows += [Row(name, values, measure="value", group="a training step", variant=f"{x:,}") for x, values in times.items()]
+    title = f"a training step of a U-Net resnet18, {bench.format()}; unless varied {middle}², batch {batch}, 11 classes"
+    return Results("scaling", title, rows, notes, curves)
+
+
+def _times(bench: Bench, calls: Mapping[int, Callable[[], object]]) -> dict[int, list[float]]:
+    times = bench.time({str(x): call for x, call in calls.items()})
+    return {x: milliseconds(times[str(x)]) for x in calls}
+
+
+def fit(name: str, times: Mapping[int, Sequence[float]], expected: float) -> Curve:
+    """The power of x that fits the medians best, by least squares of the logarithms."""
+    spreads = [spread(values) for values in times.values()]
+    x, y = ([math.log(value) for value in values] for values in (times, [found.median for found in spreads]))
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    below = sum((a - mean_x) ** 2 for a in x)
+    exponent = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / below if below else 0.0
+    medians, lows, highs = ([getattr(found, part) for found in spreads] for part in ("median", "low", "high"))
+    return Curve(name, "ms", list(times), medians, lows, highs, exponent, expected)
+
+
+def judge(curve: Curve) -> str:
+    """Says whether a time grows as it should, and at which step most beyond it."""
+    about = f"{curve.name}: power {curve.exponent:.2f}, expected {curve.expected:.0f}"
+    pairs = list(itertools.pairwise(zip(curve.x, curve.median, strict=True)))
+    slopes = [(math.log(y2 / y1) / math.log(x2 / x1), x1, x2) for (x1, y1), (x2, y2) in pairs]
+    steepest, x1, x2 = max(slopes, default=(curve.exponent, 0, 0))
+    if steepest > curve.expected + TOLERANCE:
+        return f"{about}; NOT as expected: steepest from {x1:,} to {x2:,}, power {steepest:.2f}"
+    if curve.exponent < curve.expected - TOLERANCE:
+        return f"{about}; less, since a part of the step does not depend on it"
+    return f"{about}; as expected"
+
+
+def _with_data(step: Training, count: int) -> Callable[[], None]:
+    """A step that draws its batch from so many scenes first, as training does."""
+    size, batch = step.images.shape[-1], len(step.images)
+    data = TrainDataset(Scenes("train", count, size), TrainTransform(DataConfig(crop=size)), 0)
+    batches = itertools.chain.from_iterable(
+        DataLoader(data, batch_sampler=StepBatchSampler(count, batch, 10**9, seed)) for seed in itertools.count()
+    )
+
+    def run() -> None:
+        drawn = next(batches)
+        step.images = drawn["image"].to(step.device).float().sub_(127.5).div_(64).contiguous(memory_format=torch.channels_last)
+        step.masks = drawn["mask"].to(step.device)
+        step()
+
+    return run
+
+
+def _ranks(bench: Bench, side: int, batch: int) -> dict[int, list[float]]:
+    """Steps of one and of two processes on this machine's CPU, each with a batch of its own."""
+    low = str(bench.low).removeprefix("torch.")
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(2):
+        for world, values in found.items():
+            with tempfile.TemporaryDirectory() as folder:
+                store = str(Path(folder, "store"))
+                values += in_fresh_processes(rank_steps, [(rank, world, store, low, batch, side) for rank in range(world)])[0]
+    return {world: milliseconds(values) for world, values in found.items()}
+
+
+def rank_steps(rank: int, world: int, store: str, low: str, batch: int, side: int) -> list[float]:
+    """Seconds of the training steps of one of several processes that add up their gradients by gloo."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    step = Training("transpose", torch.device("cpu"), getattr(torch, low), max(batch, 2), side)
+    warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")  # as in segkit.trainer
+    step.network = DistributedDataParallel(step.network, broadcast_buffers=False)
+    seconds = []
+    for _ in range(RANK_STEPS):
+        dist.barrier()
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    dist.barrier()
+    dist.destroy_process_group()
+    return seconds[2:]
