@@ -618,7 +618,7 @@ class BenchmarkConfig:
         precision: arithmetic of segkit, and of peers where they are compared under the same
         threads: threads of a CPU; default: as torch chooses
         clock: wall: the time that passes; cpu: that of the processors, which other jobs on a busy machine disturb less
-        seconds: about how long each thing is measured
+        seconds: about how long each thing is measured; 0: once, to see that it works
         size: side of the images in pixels; default: operators: 16, 64 and 128; train, infer: 256; eval: 512; tile: 4096; scaling: 256 and
             below
         batch: images per step; default: 4; eval: 8

@@ -20,6 +20,7 @@ from segkit.errors import SegkitError
 
 MODULES = {"smp": "segmentation_models_pytorch", "torchvision": "torchvision", "monai": "monai", "torchmetrics": "torchmetrics"}
 LOW = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+PRELOADED = ["segkit.benchmark.networks", "segkit.benchmark.tile", "segmentation_models_pytorch"]
 Result = TypeVar("Result")
 
 
@@ -53,7 +54,11 @@ class Bench:
     def time(
         self, calls: Mapping[str, Callable[[], object]], warm: int = 2, least: int = LEAST, wall: bool = False
     ) -> dict[str, list[float]]:
-        """Seconds of each call, round by round (`timing.interleave`); `wall`: by the wall, whatever the options say."""
+        """Seconds of each call, round by round (`timing.interleave`); `wall`: by the wall, whatever the options say.
+
+        Where the options give no seconds, one round, and none to warm up.
+        """
+        warm, least = (warm, least) if self.config.seconds else (0, 1)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
         clock = time.process_time if self.config.clock == "cpu" and not wall else time.perf_counter
         return interleave(calls, self.config.seconds, warm=warm, least=least, clock=clock, synchronize=wait)
@@ -114,6 +119,8 @@ def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Res
 def in_fresh_processes(function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]) -> list[Result]:
     """`in_fresh_process` of several at a time, one for each tuple of arguments."""
     context: Any = get_context("forkserver" if sys.platform != "win32" else "spawn")
+    if sys.platform != "win32":
+        context.set_forkserver_preload(PRELOADED)  # once for all, and none of it counts as growth
     started = []
     for given in arguments:
         receiver, sender = context.Pipe(duplex=False)

@@ -5,20 +5,21 @@ from typing import Any
 
 import torch
 
-from segkit.benchmark.bench import in_fresh_process
+from segkit.benchmark.bench import Bench, in_fresh_process
 from segkit.costs import peak_memory
 
 
-def peaks(function: Callable[..., float], calls: Mapping[str, tuple[Any, ...]], rounds: int = 3) -> dict[str, list[float]]:
+def peaks(bench: Bench, function: Callable[..., float], calls: Mapping[str, tuple[Any, ...]], rounds: int = 3) -> dict[str, list[float]]:
     """MiB that a function of a module returns, called in a fresh process each time, in turns.
 
     Args:
+        bench: Says whether once is enough.
         function: Measures and returns MiB.
         calls: Its arguments, plain values, by name.
         rounds: How often each is measured.
     """
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for _ in range(rounds if bench.config.seconds else 1):
         for name, arguments in calls.items():
             found[name].append(in_fresh_process(function, *arguments))
     return found

@@ -105,10 +105,14 @@ class Training:
         else:
             groups = parameter_groups(self.network, 1e-4, 1e-2)
             self.optimizer = build_optimizer("adamw", groups, 1e-4, 0.9, fused=low != torch.float16)
+        self.device, self.low, self.classes, self.layout = device, low, classes, layout
+        self.images, self.masks = self.example(batch, side)
+
+    def example(self, batch: int, side: int) -> tuple[Tensor, Tensor]:
+        """Random normalised images float32 `[B, 3, side, side]` and masks uint8 `[B, side, side]`."""
         generator = torch.Generator().manual_seed(0)
-        self.images = torch.randn(batch, 3, side, side, generator=generator).to(device).contiguous(memory_format=layout)
-        self.masks = torch.randint(classes, (batch, side, side), generator=generator, dtype=torch.uint8).to(device)
-        self.device, self.low = device, low
+        images = torch.randn(batch, 3, side, side, generator=generator).to(self.device).contiguous(memory_format=self.layout)
+        return images, torch.randint(self.classes, (batch, side, side), generator=generator, dtype=torch.uint8).to(self.device)
 
     def __call__(self) -> None:
         """One step."""

@@ -39,7 +39,7 @@ def measure(bench: Bench, train: Callable[[TrainConfig], None]) -> Results:
     """
     steps = FIRST + max(int(RATE * bench.config.seconds), 2)
     found: dict[str, list[float]] = {name: [] for name in ("bare", *MODES)}
-    for _ in range(LEAST):
+    for _ in range(LEAST if bench.config.seconds else 1):
         for mode in MODES:
             with tempfile.TemporaryDirectory() as folder:
                 config = _config(bench, steps, folder, mode)

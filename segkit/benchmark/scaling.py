@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segkit.benchmark.bench import Bench, in_fresh_processes
@@ -27,25 +28,23 @@ from segkit.figures import Curve
 
 TOLERANCE = 0.15  # of an exponent, under which a growth counts as the expected one
 RANK_STEPS = 6
+COUNTS = (100, 1000, 10_000, 100_000)
 
 
 def measure(bench: Bench) -> Results:
     """Times training steps of a U-Net resnet18 in segkit's own format, one quantity varied at a time."""
-    most, batch = bench.config.size or 256, bench.config.batch or 4
+    most, batch = bench.config.size or 256, max(bench.config.batch or 4, 2)  # batch norm wants two values per channel
     sides = [side for side in (most // 4, most * 3 // 8, most // 2, most * 3 // 4, most) if side >= 8]
     middle = max(most // 2, 8)
-    batches = sorted({max(batch // 4, 1), max(batch // 2, 1), batch, 2 * batch})
-
-    def step(side: int = middle, count: int = batch, classes: int = 11) -> Training:
-        return Training("transpose", bench.device, bench.low, max(count, 2), side, classes)  # batch norm wants two values per channel
-
-    found: dict[str, tuple[float, Mapping[int, Callable[[], object]]]] = {
-        "pixels of an image": (1.0, {side**2: step(side=side) for side in sides}),
-        "images of a batch": (1.0, {count: step(count=count) for count in batches if count > 1}),
-        "classes": (1.0, {classes: step(classes=classes) for classes in (2, 8, 32, 128)}),
-        "images of the data set": (0.0, {count: _with_data(step(side=64), count) for count in (100, 1000, 10_000, 100_000)}),
+    batches = [count for count in sorted({batch // 4, batch // 2, batch, 2 * batch}) if count > 1]
+    step = _training(bench, middle, batch)
+    step()  # the state of the optimiser
+    timed = {
+        "pixels of an image": (1.0, _times(bench, {side**2: _on(step, *step.example(batch, side)) for side in sides})),
+        "images of a batch": (1.0, _times(bench, {count: _on(step, *step.example(count, middle)) for count in batches})),
+        "classes": (1.0, _times(bench, {classes: _training(bench, middle, batch, classes) for classes in (2, 8, 32, 128)})),
+        "images of the data set": (0.0, _times(bench, {count: _with_data(step, count, batch, middle) for count in COUNTS})),
     }
-    timed = {name: (expected, _times(bench, calls)) for name, (expected, calls) in found.items()}
     timed["processes, gloo"] = (0.0, _ranks(bench, middle, batch))
     rows, curves, notes = [], [], []
     for name, (expected, times) in timed.items():
@@ -86,10 +85,23 @@ def judge(curve: Curve) -> str:
     return f"{about}; as expected"
 
 
-def _with_data(step: Training, count: int) -> Callable[[], None]:
+def _training(bench: Bench, side: int, batch: int, classes: int = 11) -> Training:
+    return Training("transpose", bench.device, bench.low, batch, side, classes)
+
+
+def _on(step: Training, images: Tensor, masks: Tensor) -> Callable[[], None]:
+    """A step on another batch."""
+
+    def run() -> None:
+        step.images, step.masks = images, masks
+        step()
+
+    return run
+
+
+def _with_data(step: Training, count: int, batch: int, size: int) -> Callable[[], None]:
     """A step that draws its batch from so many scenes first, as training does."""
-    size, batch = step.images.shape[-1], len(step.images)
-    data = TrainDataset(Scenes("train", count, size), TrainTransform(DataConfig(crop=size)), 0)
+    data = TrainDataset(Scenes("train", count, max(size, 32)), TrainTransform(DataConfig(crop=max(size, 16))), 0)
     batches = itertools.chain.from_iterable(
         DataLoader(data, batch_sampler=StepBatchSampler(count, batch, 10**9, seed)) for seed in itertools.count()
     )
@@ -107,7 +119,7 @@ def _ranks(bench: Bench, side: int, batch: int) -> dict[int, list[float]]:
     """Steps of one and of two processes on this machine's CPU, each with a batch of its own."""
     low = str(bench.low).removeprefix("torch.")
     found: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(2):
+    for _ in range(2 if bench.config.seconds else 1):
         for world, values in found.items():
             with tempfile.TemporaryDirectory() as folder:
                 store = str(Path(folder, "store"))
@@ -122,7 +134,7 @@ def rank_steps(rank: int, world: int, store: str, low: str, batch: int, side: in
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    step = Training("transpose", torch.device("cpu"), getattr(torch, low), max(batch, 2), side)
+    step = Training("transpose", torch.device("cpu"), getattr(torch, low), batch, side)
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")  # as in segkit.trainer
     step.network = DistributedDataParallel(step.network, broadcast_buffers=False)
     seconds = []

@@ -5,18 +5,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from segkit.benchmark.bench import Bench, repository
+from segkit.benchmark.bench import MODULES, Bench, repository
 from segkit.benchmark.report import Results, Row
 
-IMPORTS = {"smp": "segmentation_models_pytorch", "torchvision": "torchvision", "monai": "monai", "torchmetrics": "torchmetrics"}
+OWN = {"segkit": "segkit", "segkit.task": "segkit.task", "pytorch_lightning": "pytorch_lightning"}  # always there
 
 
 def measure(bench: Bench) -> Results:
     """Times `train.py --help`, a typing error, and the imports of segkit and of its peers."""
     script = repository() / "scripts" / "train.py"
     command = [str(script)] if script.is_file() else ["-m", "segkit.cli", "train"]
-    peers = {peer: module for peer, module in IMPORTS.items() if peer in bench.peers}
-    modules = {"segkit": "segkit", "segkit.task": "segkit.task", "pytorch_lightning": "pytorch_lightning", **peers}
+    peers = {peer: module for peer, module in MODULES.items() if peer in bench.peers}
+    modules = {**OWN, **peers}
     calls = {
         "python alone": _process("-c", "pass"),
         "train.py --help": _process(*command, "--help"),

@@ -92,9 +92,9 @@ def measure(bench: Bench) -> Results:
         return run
 
     times = bench.time({name: counted(name) for name in ways}, warm=1, least=3)
-    shares = {name: values[1:] for name, values in overheads.items()}  # of the rounds that count
+    shares = {name: values[-len(times[name]) :] for name, values in overheads.items()}  # of the rounds that count
     arguments: dict[str, tuple[Any, ...]] = {name: (name, side, window, bench.device.type, torch.get_num_threads()) for name in ways}
-    memory = peaks(tiling_peak, arguments)
+    memory = peaks(bench, tiling_peak, arguments)
     title = f"an image of {side}², tiles of {window}, overlap {OVERLAP:.0%}, {CLASSES} classes, a tiny network"
     if PEER not in ways:
         rows = [

@@ -59,6 +59,6 @@ def _memory(bench: Bench) -> list[Row]:
     low = None if bench.low == torch.float32 else str(bench.low).removeprefix("torch.")
     rest = (bench.device.type, low, bench.config.batch or BATCH, bench.config.size or SIDE, torch.get_num_threads())
     names = _names(bench)
-    found = peaks(training_peak, {name: (name, *rest) for name in (*names, "smp")})
+    found = peaks(bench, training_peak, {name: (name, *rest) for name in (*names, "smp")})
     group = f"peak memory of a step, {bench.format()}"
     return [Row(f"{SHOWN} {name}", found[name], "MiB", found["smp"], "smp, same format", goal=0.85, group=group) for name in names]
