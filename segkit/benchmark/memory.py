@@ -8,6 +8,8 @@ import torch
 from segkit.benchmark.bench import Bench, in_fresh_process
 from segkit.costs import peak_memory
 
+PAGE = 2**-8  # MiB; nothing at all would have no ratio
+
 
 def peaks(bench: Bench, function: Callable[..., float], calls: Mapping[str, tuple[Any, ...]], rounds: int = 3) -> dict[str, list[float]]:
     """MiB that a function of a module returns, called in a fresh process each time, in turns.
@@ -21,7 +23,7 @@ def peaks(bench: Bench, function: Callable[..., float], calls: Mapping[str, tupl
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds if bench.config.seconds else 1):
         for name, arguments in calls.items():
-            found[name].append(in_fresh_process(function, *arguments))
+            found[name].append(max(in_fresh_process(function, *arguments), PAGE))
     return found
 
 

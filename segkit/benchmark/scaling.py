@@ -28,6 +28,7 @@ from segkit.figures import Curve
 
 TOLERANCE = 0.15  # of an exponent, under which a growth counts as the expected one
 RANK_STEPS = 6
+CLASSES = (2, 8, 32, 128)
 COUNTS = (100, 1000, 10_000, 100_000)
 
 
@@ -42,7 +43,7 @@ def measure(bench: Bench) -> Results:
     timed = {
         "pixels of an image": (1.0, _times(bench, {side**2: _on(step, *step.example(batch, side)) for side in sides})),
         "images of a batch": (1.0, _times(bench, {count: _on(step, *step.example(count, middle)) for count in batches})),
-        "classes": (1.0, _times(bench, {classes: _training(bench, middle, batch, classes) for classes in (2, 8, 32, 128)})),
+        "classes": (1.0, _times(bench, {classes: _training(bench, middle, batch, classes) for classes in CLASSES})),
         "images of the data set": (0.0, _times(bench, {count: _with_data(step, count, batch, middle) for count in COUNTS})),
     }
     timed["processes, gloo"] = (0.0, _ranks(bench, middle, batch))

@@ -70,7 +70,8 @@ def sliding(network: nn.Module, pixels: Tensor, window: int, device: torch.devic
     inferer = SlidingWindowInferer(window, sw_batch_size=1, overlap=OVERLAP, mode="gaussian")
     with torch.inference_mode():
         scores = inferer(pixels.to(device).float().div_(255), network)
-        return scores.argmax(1)[0].to(torch.uint8).cpu().numpy()  # type: ignore[union-attr]
+        found: np.ndarray = scores.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        return found
 
 
 def measure(bench: Bench) -> Results:
