@@ -12,7 +12,10 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from segkit.errors import SegkitError
 
-Upsample = Literal["bilinear", "nearest", "pixel_shuffle", "transpose", "transpose_k2"]
+Upsample = Literal[
+    "bicubic", "bilinear", "bilinear_additive", "bilinear_k1", "blur_pixel_shuffle", "carafe", "dysample", "dysample_dynamic", "fade",
+    "fcn_bilinear", "nearest", "pixel_shuffle", "sapa", "transpose", "transpose_k2", "transpose_large", "transpose_large_k11", "unpool",
+]  # fmt: skip
 UpsampleInit = Literal["smooth", "standard", "bilinear"]
 Decoder = Literal["unet", "fcn32s", "fcn16s", "fcn8s"]
 Norm = Literal["batch", "group"]

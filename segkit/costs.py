@@ -3,11 +3,13 @@
 Shapes: B batch, C channels, H W rows/columns.
 """
 
+import contextlib
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.errors import SegkitError
 from segkit.models.fingerprint import operators
+from segkit.upsampling import rewriting
 
 TOLERANCE = 0.02  # how far apart budgets that count as equal may lie
 
@@ -37,7 +40,7 @@ def count(model: nn.Module, size: tuple[int, int], in_channels: int = 3) -> dict
     training = model.training
     counter = FlopCounterMode(display=False)
     weight = next(model.parameters())
-    with counter:
+    with counter, rewriting("off"):  # a cost of the operator, not of the machine
         model.eval()(torch.zeros(1, in_channels, *size, dtype=weight.dtype, device=weight.device))
     model.train(training)
     flops = counter.get_flop_counts()
@@ -70,22 +73,40 @@ def match_widths(
         SegkitError: No widths reach the budget.
     """
     budget = [values[what] for name, values in count(native, size, in_channels).items() if name]
-    stages = len(budget)
-    one, two = ([values[what] for name, values in count(build([width] * stages), size, in_channels).items() if name] for width in (1, 2))
-    slope = [b - a for a, b in zip(one, two, strict=True)]  # cost is linear in the width
-    widths = [max(1, round(1 + (goal - a) / step)) for goal, a, step in zip(budget, one, slope, strict=True)]
+    grain, one, slope = _linear_cost(build, what, size, in_channels, len(budget))
+    steps = [max(1, round(1 + (goal - a) / step)) for goal, a, step in zip(budget, one, slope, strict=True)]
 
     def excess() -> int:
-        return sum(a + (w - 1) * step for a, w, step in zip(one, widths, slope, strict=True)) - sum(budget)
+        return sum(a + (n - 1) * step for a, n, step in zip(one, steps, slope, strict=True)) - sum(budget)
 
-    for i in sorted(range(stages), key=lambda i: -slope[i]):  # what rounding left over, from coarse to fine
-        widths[i] = max(1, widths[i] - round(excess() / slope[i]))
+    for i in sorted(range(len(budget)), key=lambda i: -slope[i]):  # what rounding left over, from coarse to fine
+        steps[i] = max(1, steps[i] - round(excess() / slope[i]))
+    widths = [grain * n for n in steps]
     if abs(excess()) > TOLERANCE * sum(budget):
         raise SegkitError(
             f"--match {what}: the operators cannot cost {sum(budget):,} within 2 %, widths {widths} come to {sum(budget) + excess():,}; "
             "widths are whole numbers, so more channels come nearer; or use --match native"
         )
     return widths
+
+
+def _linear_cost(
+    build: Callable[[Sequence[int] | None], nn.Module], what: str, size: tuple[int, int], in_channels: int, stages: int
+) -> tuple[int, list[int], list[int]]:
+    """A step between widths in which costs are linear, what operators of one step cost, and what each further step adds."""
+    problem = SegkitError(f"--match {what}: the cost of the operators is not linear in their width; use --match native")
+    for grain in (1, 4):  # four channels share the points of dysample; four are summed by bilinear_additive
+        try:
+            one, two, three = (
+                [values[what] for name, values in count(build([grain * n] * stages), size, in_channels).items() if name] for n in (1, 2, 3)
+            )
+        except SegkitError as error:
+            problem = SegkitError(f"--match {what}: {error}")
+            continue
+        slope = [b - a for a, b in zip(one, two, strict=True)]
+        if slope == [c - b for b, c in zip(two, three, strict=True)]:
+            return grain, one, slope
+    raise problem
 
 
 def latency(call: Callable[[], object], seconds: float = 3.0) -> tuple[float, float, float]:
@@ -107,19 +128,30 @@ def latency(call: Callable[[], object], seconds: float = 3.0) -> tuple[float, fl
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> float:
-    """MiB that `call` needs at most beyond what is there: a graphics card's allocations, or the growth of this process's peak memory.
+    """MiB that `call` needs at most beyond what is there: of a graphics card's allocations, or of this process's memory.
 
-    On a CPU it is meaningful in a fresh process only: the operating system remembers one peak per process.
+    Where the operating system cannot forget its record of a process's memory (all but Linux), that is how far `call` exceeds the record.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
         return float(torch.cuda.max_memory_allocated(device) - before) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the record becomes what is in use now
+    before = _record()
     call()
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 2**20
+    return float(_record() - before) / 2**20
+
+
+def _record() -> int:
+    """The most memory that this process has had, in bytes."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def measure(
@@ -140,7 +172,7 @@ def measure(
     """
     counts = count(network, (int(image.shape[-2]), int(image.shape[-1])), int(image.shape[1]))
     inner = [values for name, values in counts.items() if name]
-    memory = peak_memory(step, device)  # first: a CPU's peak must not come from elsewhere
+    memory = peak_memory(step, device)
     step_ms, *_ = latency(step, seconds=2.0)
     with torch.inference_mode():
         network.eval()

@@ -63,7 +63,7 @@ ALLOWED = {
     "trainer": {"errors", "config", "checkpoint"},
     "provenance": {"config", "data", "measures", "models", "optim", "runs"},
     "preflight": {"errors", "config", "data", "models"},
-    "costs": {"errors", "models"},
+    "costs": {"errors", "models", "upsampling"},
     "results": {"metrics", "runs", "task"},
     "measures": {"measures", "metrics", "models", "results"},
     "gallery": {"panels"},

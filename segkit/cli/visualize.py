@@ -64,12 +64,21 @@ def draw_operator(config: OperatorFigureConfig, runs: Sequence[str]) -> None:
     if len(config.upsample) == 1:
         draw_initial(config)
         return
-    rows = [measure_operator(name, config) for name in config.upsample or get_args(Upsample)]
+    rows, left_out = [], []
+    for name in config.upsample or get_args(Upsample):
+        try:
+            rows.append(measure_operator(name, config))
+        except SegkitError:  # of all, one that does not have this scale or initialisation
+            if config.upsample:
+                raise
+            left_out.append(name)
     save(draw_operators(rows, config), config.out)
     table = new_table("operator", "parameters", *(f"CI {init}" for init in rows[0].variants))
     for row in rows:
         table.add_row(row.name, f"{row.parameters:,}", *(f"{variant.index:.2f}" for variant in row.variants.values()))
     say(table, config.out)
+    if left_out:
+        print(f"left out, as they have no --scale {config.scale} with --init {config.init} here: {', '.join(left_out)}")
 
 
 def draw_initial(config: OperatorFigureConfig) -> None:

@@ -47,7 +47,7 @@ def build_variants(name: str, config: OperatorFigureConfig, channels: int = CHAN
     for init in dict.fromkeys(("smooth", "standard", config.init)):
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(config.seed)
-            operator = build_upsampler(operator_class(name), channels, channels, config.scale, init)
+            operator = build_upsampler(operator_class(name), channels, channels, config.scale, init, guide_channels=channels)
         assert isinstance(operator, Upsampler)
         operators[init] = operator
     return operators

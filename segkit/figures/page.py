@@ -13,7 +13,7 @@ from torch import nn
 from segkit.figures.operators import MARKS, plot_phases
 from segkit.figures.responses import Responses
 from segkit.figures.style import ACCENT, GREY, INK, SIGNED, picture
-from segkit.figures.worked import WorkedExample, draw_example, work_example
+from segkit.figures.worked import WorkedExample, can_be_worked, draw_example, work_example
 from segkit.upsampling import operator_class
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ResponseRow:
 
 
 def draw_page(name: str | None, rows: Sequence[ResponseRow], about: str) -> "Figure":
-    """The worked example of the operator `name` at the scale of the first row, where one is named, and the rows of responses.
+    """The worked example of the operator `name` at the scale of the first row, where one is named and has one, and the rows of responses.
 
     Args:
         name: The operator.
@@ -64,7 +64,12 @@ def draw_page(name: str | None, rows: Sequence[ResponseRow], about: str) -> "Fig
 
 
 def _examples(name: str, scale: int) -> list[WorkedExample]:
-    """That of the operator; to a transposed convolution also k = s + 1, p = 1, o = 1: the same output size, a checkerboard built in."""
+    """That of the operator; to a transposed convolution also k = s + 1, p = 1, o = 1: the same output size, a checkerboard built in.
+
+    Empty where the operator is more than one convolution.
+    """
+    if not can_be_worked(operator_class(name), scale):
+        return []
     examples = [work_example(operator_class(name)(1, 1, scale))]
     if examples[0].transposed:
         examples.append(work_example(nn.ConvTranspose2d(1, 1, scale + 1, stride=scale, padding=1, output_padding=1)))

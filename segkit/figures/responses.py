@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segkit.metrics import checkerboard_index, phase_gains
+from segkit.metrics import alone, checkerboard_index, phase_gains
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def respond(operator: nn.Module, pair: tuple[int, int], image: Tensor, crop: int
     assert isinstance(channels, int)
     x = torch.zeros(2, channels, *image.shape)
     x[0, c] = image
-    responses: Tensor = operator(x)
+    responses = alone(operator)(x)
     response, still = responses[:, d]
     border = crop * response.shape[-1] // image.shape[-1]
     inner: Tensor = (response - still)[border:-border, border:-border]
@@ -106,7 +106,7 @@ def reach(operator: nn.Module, size: int = 7) -> np.ndarray:
     assert isinstance(channels, int)
     x = torch.zeros(channels + 1, channels, size, size)
     x[range(channels), range(channels), size // 2, size // 2] = 1
-    responses: Tensor = operator(x)
+    responses = alone(operator)(x)
     return np.asarray((responses[:-1] - responses[-1]).square().mean((0, 1)).sqrt())
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from segkit.errors import SegkitError
 from segkit.figures.style import ACCENT, INK, MAGNITUDE, SECOND, frame, picture, write_values
 from segkit.metrics import operator_index
+from segkit.upsampling import is_guided
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,6 +56,15 @@ class WorkedExample:
     def _square(self, values: np.ndarray) -> np.ndarray:
         side = round(len(values) ** 0.5)
         return values.reshape(side, side)
+
+
+def can_be_worked(operator: type[nn.Module], scale: int) -> bool:
+    """Whether an operator computes one convolution of one channel and nothing that depends on its input otherwise."""
+    try:
+        built = operator(1, 1, scale)
+    except SegkitError:  # of more channels only
+        return False
+    return not is_guided(operator) and sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in built.modules()) == 1
 
 
 @torch.no_grad()

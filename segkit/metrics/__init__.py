@@ -1,6 +1,6 @@
 """How good a segmentation is."""
 
-from segkit.metrics.artefacts import NetworkIndex, Spectrum, checkerboard_index, operator_index, phase_gains
+from segkit.metrics.artefacts import NetworkIndex, Spectrum, alone, checkerboard_index, operator_index, phase_gains
 from segkit.metrics.boundary import bf_scores, boundary_counts, boundary_iou, trimap_matrices
 from segkit.metrics.calibration import Calibration, Reliability
 from segkit.metrics.confusion import Scores, confusion_matrices, confusion_matrix, labels, scores
@@ -11,6 +11,7 @@ __all__ = [
     "Reliability",
     "Scores",
     "Spectrum",
+    "alone",
     "bf_scores",
     "boundary_counts",
     "boundary_iou",

@@ -3,7 +3,7 @@
 Shapes: B batch, C/D channels in/out, K classes, H W rows/columns, s scale of an operator or period of a grid, F frequencies.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,22 @@ MARGIN = 4  # input pixels between the measured one and the border: the reach of
 FREQUENCIES = 129  # of a spectrum: 0 to 1/2 cycles per pixel in steps of 1/256, so that 1/2, 1/4, ... 1/32 are among them
 
 
+def alone(operator: nn.Module) -> Callable[[Tensor], Tensor]:
+    """An operator as a function of its input alone: one with `guided = True` is given a guide of zeros."""
+    if not getattr(operator, "guided", False):
+        return operator
+
+    def run(x: Tensor) -> Tensor:
+        b, _, h, w = x.shape
+        s, g = operator.scale, operator.guide_channels
+        assert isinstance(s, int)
+        assert isinstance(g, int)
+        out: Tensor = operator(x, x.new_zeros(b, g, s * h, s * w))
+        return out
+
+    return run
+
+
 @torch.no_grad()
 def phase_gains(operator: nn.Module, in_channels: int | None = None) -> Tensor:
     """The response to a constant, phase by phase: float64 `[C, D, s, s]`.
@@ -22,7 +38,7 @@ def phase_gains(operator: nn.Module, in_channels: int | None = None) -> Tensor:
     the others are zero, less the response to zeros. The operator is evaluated as in `eval()` and left in the mode it was in.
 
     Args:
-        operator: Maps `[B, C, H, W]` to `[B, D, s*H, s*W]`; s is measured.
+        operator: Maps `[B, C, H, W]` to `[B, D, s*H, s*W]`; s is measured. A guided one sees zeros (`alone`).
         in_channels: C; default: the operator's own attribute of that name.
     """
     channels = operator.in_channels if in_channels is None else in_channels
@@ -30,11 +46,12 @@ def phase_gains(operator: nn.Module, in_channels: int | None = None) -> Tensor:
     parameter = next(operator.parameters(), torch.zeros(()))
     modes = {module: module.training for module in operator.modules()}
     operator.eval()
+    run = alone(operator)
 
     def response(constants: Tensor, margin: int) -> Tensor:
         """What becomes of the pixel in the middle of an image of constants `[N, C]`: `[N, D, s, s]`."""
         size = 2 * margin + 1
-        out: Tensor = operator(constants[:, :, None, None].expand(-1, -1, size, size))
+        out = run(constants[:, :, None, None].expand(-1, -1, size, size))
         scale = out.shape[-1] // size
         middle = slice(scale * margin, scale * (margin + 1))
         return out[..., middle, middle].double()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from segkit.errors import SegkitError, unknown
 from segkit.models.blocks import classifier, pad_to_stride
 from segkit.models.encoders import build_encoder
-from segkit.models.stages import per_stage, width_per_stage
-from segkit.upsampling import Operator, Transpose, TransposeK2, build_upsampler
+from segkit.models.stages import guide, per_stage, width_per_stage
+from segkit.upsampling import Operator, Transpose, TransposeK2, build_upsampler, is_guided
 
 SCALES = {"32s": (32,), "16s": (2, 16), "8s": (2, 2, 8)}
 PLAIN_WIDTHS = (16, 32, 64, 128, 256, 512)
@@ -66,19 +66,28 @@ class FCN(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.scores = nn.ModuleList(classifier(c, num_classes) for c in used)
         self.upsamplers = nn.ModuleList()
+        guides = [*self.encoder.channels[4 : 5 - len(scales) : -1], self.encoder.channels[0]]  # at the strides that operators reach
         widths = width_per_stage(upsample_width, len(scales))
-        for operator, scale, width in zip(per_stage(upsample, len(scales)), scales, widths, strict=True):
+        for operator, scale, width, c in zip(per_stage(upsample, len(scales)), scales, widths, guides, strict=True):
             default = "bilinear" if issubclass(operator, Transpose | TransposeK2) else "smooth"
-            self.upsamplers.append(build_upsampler(operator, num_classes, num_classes, scale, upsample_init or default, width))
+            self.upsamplers.append(
+                build_upsampler(operator, num_classes, num_classes, scale, upsample_init or default, width, c or in_channels)
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""
         h, w = images.shape[-2:]
-        features = self.encoder(pad_to_stride(images, 32, self.encoder.smallest))
+        padded = pad_to_stride(images, 32, self.encoder.smallest)
+        features = self.encoder(padded)
         first, *finer = (score(self.dropout(f)) for score, f in zip(self.scores, reversed(features), strict=False))
         logits: Tensor = first
-        for upsample, score in zip(self.upsamplers, [*finer, None], strict=True):
-            logits = upsample(logits)
+        for i, (upsample, score) in enumerate(zip(self.upsamplers, [*finer, None], strict=True)):
+            if is_guided(upsample):
+                level = 0 if score is None else 4 - i
+                feature = features[level] if self.encoder.channels[level] else None
+                logits = upsample(logits, guide(feature, padded, 2**level))
+            else:
+                logits = upsample(logits)
             if score is not None:
                 logits = logits + score
         return logits[..., :h, :w]

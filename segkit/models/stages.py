@@ -1,8 +1,12 @@
-"""One operator per stage of a decoder."""
+"""One operator per stage of a decoder.
+
+Shapes: B batch, C channels, H W rows/columns.
+"""
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from segkit.errors import SegkitError
 from segkit.upsampling import Operator, operator_class
@@ -34,3 +38,14 @@ def width_per_stage(width: Sequence[int] | None, stages: int) -> list[int | None
     if len(width) != stages or min(width) < 1:
         raise SegkitError(f"upsample_width {list(width)}: the decoder has {stages} stages: give a width >= 1 for each, deepest first")
     return list(width)
+
+
+def guide(feature: Tensor | None, images: Tensor, stride: int) -> Tensor:
+    """What a guided operator looks at: the encoder's features at the stride that it reaches, or, where there are none, the images reduced.
+
+    Args:
+        feature: `[B, C, H / stride, W / stride]`, None where the encoder has none.
+        images: `[B, C, H, W]`, padded as the encoder saw them.
+        stride: Of the operator's output.
+    """
+    return avg_pool2d(images, stride) if feature is None else feature

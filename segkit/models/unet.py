@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from segkit.models.blocks import classifier, double_conv, pad_to_stride
 from segkit.models.encoders import build_encoder
-from segkit.models.stages import per_stage, width_per_stage
-from segkit.upsampling import Operator, build_upsampler
+from segkit.models.stages import guide, per_stage, width_per_stage
+from segkit.upsampling import Operator, build_upsampler, is_guided
 
 
 class DecoderStage(nn.Module):
@@ -25,6 +25,7 @@ class DecoderStage(nn.Module):
         init: Its initialisation.
         norm: Normalisation layers.
         width: Channels of a 1x1 convolution before the operator; None: there is none.
+        guide_channels: Channels of what a guided operator looks at.
     """
 
     def __init__(
@@ -36,14 +37,15 @@ class DecoderStage(nn.Module):
         init: str,
         norm: str,
         width: int | None = None,
+        guide_channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.upsample = build_upsampler(operator, in_channels, out_channels, 2, init, width)
+        self.upsample = build_upsampler(operator, in_channels, out_channels, 2, init, width, guide_channels)
         self.convs = double_conv(out_channels + skip_channels, out_channels, norm)
 
-    def forward(self, coarse: Tensor, skip: Tensor | None) -> Tensor:
-        """`[B, C, H, W]` and `[B, S, 2H, 2W]` (or None) -> `[B, D, 2H, 2W]`."""
-        fine = self.upsample(coarse)
+    def forward(self, coarse: Tensor, skip: Tensor | None, *guide: Tensor) -> Tensor:
+        """`[B, C, H, W]`, `[B, S, 2H, 2W]` (or None) and, for a guided operator, `[B, G, 2H, 2W]` -> `[B, D, 2H, 2W]`."""
+        fine = self.upsample(coarse, *guide)
         out: Tensor = self.convs(fine if skip is None else torch.cat([fine, skip], dim=1))
         return out
 
@@ -91,7 +93,7 @@ class UNet(nn.Module):
         *skips, deepest = self.encoder.channels
         inputs = [deepest, *decoder_channels[:-1]]
         self.stages = nn.ModuleList(
-            DecoderStage(c, s, d, operator, upsample_init or "smooth", norm, w)
+            DecoderStage(c, s, d, operator, upsample_init or "smooth", norm, w, s or in_channels)
             for c, s, d, operator, w in zip(
                 inputs, reversed(skips), decoder_channels, operators, width_per_stage(upsample_width, depth), strict=True
             )
@@ -102,9 +104,12 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""
         h, w = images.shape[-2:]
-        *skips, x = self.encoder(pad_to_stride(images, 2 ** len(self.stages), self.encoder.smallest))
-        channels = self.encoder.channels[:-1]
-        for stage, skip, c in zip(self.stages, reversed(skips), reversed(channels), strict=True):
-            x = stage(x, skip if c else None)
+        padded = pad_to_stride(images, 2 ** len(self.stages), self.encoder.smallest)
+        *skips, x = self.encoder(padded)
+        for i, stage in enumerate(self.stages, start=1):
+            assert isinstance(stage, DecoderStage)
+            skip = skips[-i] if self.encoder.channels[-1 - i] else None
+            looks_at = [guide(skip, padded, 2 ** (len(self.stages) - i))] if is_guided(stage.upsample) else []
+            x = stage(x, skip, *looks_at)
         logits: Tensor = self.classifier(self.dropout(x))
         return logits[..., :h, :w]

@@ -7,17 +7,34 @@ An operator of your own is a class with the signature `(in_channels, out_channel
 from torch import nn
 
 from segkit.errors import SegkitError, unknown
-from segkit.upsampling.interpolate import Bilinear, Nearest
-from segkit.upsampling.operator import Upsampler, build_upsampler
-from segkit.upsampling.shuffle import PixelShuffle
-from segkit.upsampling.transpose import Transpose, TransposeK2
+from segkit.upsampling.dysample import DySample, DySampleDynamic
+from segkit.upsampling.interpolate import Bicubic, Bilinear, BilinearAdditive, BilinearK1, Nearest
+from segkit.upsampling.operator import GuidedUpsampler, Upsampler, build_upsampler, is_guided
+from segkit.upsampling.reassemble import CARAFE, FADE, SAPA
+from segkit.upsampling.rewrite import rewriting
+from segkit.upsampling.shuffle import BlurPixelShuffle, PixelShuffle
+from segkit.upsampling.transpose import FCNBilinear, Transpose, TransposeK2, TransposeLarge, TransposeLargeK11
+from segkit.upsampling.unpool import Unpool
 
 UPSAMPLERS: dict[str, type[Upsampler]] = {
+    "bicubic": Bicubic,
     "bilinear": Bilinear,
+    "bilinear_additive": BilinearAdditive,
+    "bilinear_k1": BilinearK1,
+    "blur_pixel_shuffle": BlurPixelShuffle,
+    "carafe": CARAFE,
+    "dysample": DySample,
+    "dysample_dynamic": DySampleDynamic,
+    "fade": FADE,
+    "fcn_bilinear": FCNBilinear,
     "nearest": Nearest,
     "pixel_shuffle": PixelShuffle,
+    "sapa": SAPA,
     "transpose": Transpose,
     "transpose_k2": TransposeK2,
+    "transpose_large": TransposeLarge,
+    "transpose_large_k11": TransposeLargeK11,
+    "unpool": Unpool,
 }
 
 Operator = str | type[nn.Module]
@@ -41,14 +58,30 @@ def operator_class(operator: Operator) -> type[nn.Module]:
 
 
 __all__ = [
+    "CARAFE",
+    "FADE",
+    "SAPA",
     "UPSAMPLERS",
+    "Bicubic",
     "Bilinear",
+    "BilinearAdditive",
+    "BilinearK1",
+    "BlurPixelShuffle",
+    "DySample",
+    "DySampleDynamic",
+    "FCNBilinear",
+    "GuidedUpsampler",
     "Nearest",
     "Operator",
     "PixelShuffle",
     "Transpose",
     "TransposeK2",
+    "TransposeLarge",
+    "TransposeLargeK11",
+    "Unpool",
     "Upsampler",
     "build_upsampler",
+    "is_guided",
     "operator_class",
+    "rewriting",
 ]

@@ -35,12 +35,18 @@ def phase_matrix(kernel_size: int, scale: int) -> Tensor:
 
 
 @torch.no_grad()
-def tie_transposed(weight: Tensor, scale: int) -> None:
-    """Fills `weight` `[C, D, k, k]` of a stride-s transposed convolution with tied phases of Kaiming variance, in place."""
+def tie_transposed(weight: Tensor, scale: int, share: float = 1.0) -> None:
+    """Fills `weight` `[C, D, k, k]` of a stride-s transposed convolution with tied phases of Kaiming variance, in place.
+
+    Args:
+        weight: What is filled.
+        scale: s.
+        share: Of the variance, where several convolutions are summed.
+    """
     c, d, k, _ = weight.shape
     spread = phase_matrix(k, scale)
     tied = kaiming_normal((c, d, spread.shape[1], spread.shape[1]), fan_in=c * spread.shape[1] ** 2)
-    weight.copy_(spread @ tied @ spread.T)
+    weight.copy_(math.sqrt(share) * (spread @ tied @ spread.T))
 
 
 @torch.no_grad()
@@ -61,13 +67,18 @@ def bilinear_transposed(weight: Tensor, scale: int) -> None:
 
     A kernel as wide as the stride has no neighbour to interpolate with: it is filled with ones (nearest neighbour).
     """
-    k = weight.shape[2]
-    if k == scale:
-        line = torch.ones(k)
-    else:
-        factor = (k + 1) // 2
-        centre = factor - 1 if k % 2 else factor - 0.5
-        line = 1 - (torch.arange(k) - centre).abs() / factor
+    kernel = bilinear_kernel(weight.shape[2], scale)
     weight.zero_()
     for channel in range(min(weight.shape[:2])):
-        weight[channel, channel] = torch.outer(line, line)
+        weight[channel, channel] = kernel
+
+
+def bilinear_kernel(kernel_size: int, scale: int) -> Tensor:
+    """`[k, k]` weights with which a transposed convolution of stride s interpolates bilinearly; ones where k = s."""
+    if kernel_size == scale:
+        line = torch.ones(kernel_size)
+    else:
+        factor = (kernel_size + 1) // 2
+        centre = factor - 1 if kernel_size % 2 else factor - 0.5
+        line = 1 - (torch.arange(kernel_size) - centre).abs() / factor
+    return torch.outer(line, line)

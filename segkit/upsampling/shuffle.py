@@ -3,8 +3,9 @@
 Shapes: B batch, C/D channels in/out, H W rows/columns, s scale.
 """
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle
+from torch.nn.functional import conv2d, pad, pixel_shuffle
 
 from segkit.upsampling.operator import Upsampler, no_such_init
 from segkit.upsampling.phases import tie_shuffled
@@ -28,3 +29,23 @@ class PixelShuffle(Upsampler):
 
     def forward(self, x: Tensor) -> Tensor:
         return pixel_shuffle(self.conv(x), self.scale)
+
+
+class BlurPixelShuffle(PixelShuffle):
+    """`pixel_shuffle`, then a fixed blur that lets no checkerboard through (Sugawara et al. 2018, here without its shift).
+
+    The kernel is a box of s pixels twice, 1 2 1 / 4 at scale 2: of odd length, so nothing is shifted, and zero at every multiple of the
+    frequency 2π/s, so a constant stays constant whatever is learned. The border is repeated.
+    """
+
+    line: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
+        super().__init__(in_channels, out_channels, scale)
+        self.register_buffer("line", (scale - torch.arange(1.0 - scale, scale).abs()) / scale**2, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shuffled, d, r = super().forward(x), self.out_channels, self.scale - 1
+        line = self.line.to(shuffled.dtype)
+        rows = conv2d(pad(shuffled, (0, 0, r, r), mode="replicate"), line.view(1, 1, -1, 1).expand(d, 1, -1, 1), groups=d)
+        return conv2d(pad(rows, (r, r, 0, 0), mode="replicate"), line.expand(d, 1, 1, -1), groups=d)

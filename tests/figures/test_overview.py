@@ -14,10 +14,10 @@ def measure(name, **options):
     return measure_operator(name, OperatorFigureConfig(**options), channels=24)
 
 
-@pytest.mark.parametrize("name", sorted(UPSAMPLERS))
+@pytest.mark.parametrize("name", sorted(set(UPSAMPLERS) - {"unpool"}))
 @pytest.mark.parametrize("scale", [2, 3])
 def test_a_flat_image_under_smooth_weights_and_the_gains_of_its_phases(name, scale):
-    row = measure(name, scale=scale)
+    row = measure_operator(name, OperatorFigureConfig(scale=scale), channels=36)
     np.testing.assert_allclose(row.variants["smooth"].flat, 1, atol=1e-5)
     assert row.reach.shape == (7 * scale, 7 * scale)
     for init in ("smooth", "standard"):
@@ -67,7 +67,7 @@ def test_the_seed_decides_and_the_global_stream_is_left_alone():
 @pytest.mark.parametrize("options", [{}, {"scale": 3, "init": "standard"}, {"init": "bilinear", "upsample": ["transpose"]}])
 def test_a_row_per_operator_with_its_figures(options):
     config = OperatorFigureConfig(**options)
-    rows = [measure_operator(name, config, channels=8) for name in config.upsample or UPSAMPLERS]
+    rows = [measure_operator(name, config, channels=36) for name in config.upsample or UPSAMPLERS]
     figure = draw_operators(rows, config)
     assert isinstance(figure, Figure)
     assert len(figure.axes) == len(rows) * (4 + len(rows[0].variants))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segkit.metrics import checkerboard_index, operator_index, phase_gains
-from segkit.upsampling import UPSAMPLERS
+from segkit.upsampling import UPSAMPLERS, build_upsampler
 
 
 def all_ones(kernel, scale=2, output_padding=0):
@@ -52,13 +52,19 @@ def test_untied_random_phases(name, scale):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 8])
-@pytest.mark.parametrize("name", sorted(UPSAMPLERS))
+@pytest.mark.parametrize("name", sorted(set(UPSAMPLERS) - {"unpool"}))
 def test_smooth_initialisation_has_none(name, scale):
     torch.manual_seed(0)
-    assert operator_index(UPSAMPLERS[name](4, 6, scale)) < 1e-10
+    assert operator_index(build_upsampler(UPSAMPLERS[name], scale**2, 6, scale, guide_channels=6)) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["bilinear", "nearest"])
+def test_a_guided_operator_is_measured_with_a_flat_guide_under_which_unpooling_is_a_grid():
+    for width in (None, 5):
+        operator = build_upsampler(UPSAMPLERS["unpool"], 4, 6, 3, width=width, guide_channels=6)
+        assert operator_index(operator) == pytest.approx(1 - 1 / 9)  # all in the first pixel of each cell
+
+
+@pytest.mark.parametrize("name", ["bilinear", "nearest", "bicubic", "dysample", "blur_pixel_shuffle", "carafe"])
 def test_interpolation_has_none_whatever_its_weights(name):
     operator = UPSAMPLERS[name](4, 6)
     operator.reset_parameters("standard")

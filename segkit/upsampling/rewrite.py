@@ -1,0 +1,49 @@
+"""Equal and faster forms of operators: which of them are used.
+
+An operator that has one keeps its plain form beside it, in `plain`; `tests/upsampling/test_rewrites.py` holds values and gradients of both
+equal in float64.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from segkit.errors import unknown
+
+Rewriting = Literal["auto", "on", "off"]
+
+# Where the rewritten form won in `scripts/benchmark.py operators`, forward and backward, at every size measured.
+FASTER: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
+    "nearest": {"cpu": (torch.float32, torch.bfloat16, torch.float64)},
+}
+
+_choice: Rewriting = "auto"
+
+
+@contextlib.contextmanager
+def rewriting(choice: Rewriting) -> Iterator[None]:
+    """Which form of operators is computed inside: `auto` the faster one as measured, `on` the rewritten one, `off` the plain one.
+
+    Raises:
+        SegkitError: If the choice is unknown.
+    """
+    if choice not in get_args(Rewriting):
+        raise unknown("rewriting", choice, get_args(Rewriting))
+    global _choice
+    before, _choice = _choice, choice
+    try:
+        yield
+    finally:
+        _choice = before
+
+
+def rewritten(name: str, x: Tensor) -> bool:
+    """Whether operator `name` computes its rewritten form of input `x`."""
+    if _choice != "auto":
+        return _choice == "on"
+    device = x.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    return kind in FASTER[name].get(device, ())
