@@ -60,8 +60,14 @@ class Bench:
         """
         warm, least = (warm, least) if self.config.seconds else (0, 1)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
-        clock = time.process_time if self.config.clock == "cpu" and not wall else time.perf_counter
-        return interleave(calls, self.config.seconds, warm=warm, least=least, clock=clock, synchronize=wait)
+        return interleave(
+            calls, self.config.seconds, warm=warm, least=least, clock=time.perf_counter if wall else self.clock, synchronize=wait
+        )
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds, of the wall or of this process, as the options say."""
+        return time.process_time if self.config.clock == "cpu" else time.perf_counter
 
     def place(self, module: nn.Module, low: bool = True) -> nn.Module:
         """A module on the device, in the layout of `format`, compiled if that is wanted."""

@@ -3,7 +3,9 @@
 Shapes: B batch, K classes, H W rows/columns.
 """
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from segkit.benchmark.bench import Bench
 from segkit.benchmark.networks import build
+from segkit.benchmark.photographs import write_photographs
 from segkit.benchmark.report import Results, Row, milliseconds
 from segkit.config import IGNORE_INDEX, DataConfig, TrainerConfig
 from segkit.data.module import SegmentationDataModule
@@ -58,9 +61,15 @@ def _update(bench: Bench) -> tuple[list[Row], list[str]]:
 
 
 def _share(bench: Bench) -> Row:
-    """How much of a validation is not the network: loading, loss, labels, counts, kept images, Lightning."""
-    side, count = bench.config.size or SIDE, bench.config.images or IMAGES
-    data = SegmentationDataModule(DataConfig(scenes_size=side, scenes_train=1, scenes_val=count, scenes_test=0), bench.config.seed)
+    """How much of a validation is not the network: reading files, loss, labels, counts, kept images, Lightning."""
+    count = bench.config.images or IMAGES
+    with tempfile.TemporaryDirectory() as folder:
+        write_photographs(Path(folder), 1, bench.config.seed, val=count)
+        data = SegmentationDataModule(DataConfig(kind="folder", root=folder), bench.config.seed)
+        return _validated(bench, data, count)
+
+
+def _validated(bench: Bench, data: SegmentationDataModule, count: int) -> Row:
     classes = data.classes
     network = build("transpose", classes=len(classes))
     task = SegmentationTask(classes.names, classes.colors, [0.5] * 3, [0.25] * 3, model=network)
@@ -76,7 +85,7 @@ def _share(bench: Bench) -> Row:
         trainer.validate(task, data.eval_dataloader("val", 0, 1), verbose=False)
         shares.append(100 * (1 - sum(inside) / clock.seconds))
     shares = shares[1:] or shares  # the first one is slower
-    name = f"share that is not the U-Net resnet18, {count} scenes of {side}², {bench.config.precision}"
+    name = f"share that is not the U-Net resnet18, {count} images of 480 x 360, {bench.config.precision}"
     return Row(name, shares, "%", measure="value", goal=5.0, group="an evaluation by the Trainer")
 
 

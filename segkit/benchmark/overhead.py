@@ -2,7 +2,6 @@
 
 import io
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -43,8 +42,8 @@ def measure(bench: Bench, train: Callable[[TrainConfig], None]) -> Results:
         for mode in MODES:
             with tempfile.TemporaryDirectory() as folder:
                 config = _config(bench, steps, folder, mode)
-                found[mode].append(_per_step(partial(train, config)))
-        found["bare"].append(_per_step(partial(_bare, _config(bench, steps, "", "disabled"), bench.device)))
+                found[mode].append(_per_step(bench, partial(train, config)))
+        found["bare"].append(_per_step(bench, partial(_bare, _config(bench, steps, "", "disabled"), bench.device)))
     rows = [
         Row(f"train.py, W&B {mode}", found[mode], "ms", found["bare"], "bare loop", "difference", goal=1.0, group="a training step")
         for mode in MODES
@@ -63,10 +62,10 @@ def _config(bench: Bench, steps: int, folder: str, mode: Any) -> TrainConfig:
     )
 
 
-def _per_step(run: Callable[[], object]) -> float:
+def _per_step(bench: Bench, run: Callable[[], object]) -> float:
     """Milliseconds from one update to the next, on average, after the first few."""
     moments: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: moments.append(time.perf_counter()))
+    hook = register_optimizer_step_post_hook(lambda *_: moments.append(bench.clock()))
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             run()

@@ -13,12 +13,12 @@ HEIGHT, WIDTH = 360, 480
 QUALITY, GRAIN, SCENE = 92, 6.0, 240
 
 
-def write_photographs(root: Path, count: int, seed: int = 0) -> None:
-    """Writes `count` training pairs, and one to validate on: JPEG images with grain, PNG masks as Pillow writes them by default."""
+def write_photographs(root: Path, count: int, seed: int = 0, val: int = 1) -> None:
+    """Writes `count` training pairs and `val` to validate on: JPEG images with grain, PNG masks as Pillow writes them by default."""
     lines = [f"{k} {name} #{r:02x}{g:02x}{b:02x}\n" for k, (name, (r, g, b)) in enumerate(zip(CLASSES.names, CLASSES.colors, strict=True))]
     root.mkdir(parents=True, exist_ok=True)
     (root / "classes.txt").write_text("".join(lines))
-    for split, number in (("train", count), ("val", 1)):
+    for split, number in (("train", count), ("val", val)):
         scenes, numbers = Scenes(split, number, SCENE, seed), np.random.default_rng(seed)
         for kind in ("images", "masks"):
             (root / kind / split).mkdir(parents=True, exist_ok=True)
