@@ -10,6 +10,15 @@ from dataclasses import dataclass, field, is_dataclass
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from segkit.architectures import (
+    ARCHITECTURES,
+    DECODER_CHANNELS,
+    architecture_of,
+    default_dropout,
+    default_upsample,
+    refuse_layers,
+    refuse_options,
+)
 from segkit.errors import SegkitError
 
 Upsample = Literal[
@@ -17,7 +26,23 @@ Upsample = Literal[
     "fcn_bilinear", "nearest", "pixel_shuffle", "sapa", "transpose", "transpose_k2", "transpose_large", "transpose_large_k11", "unpool",
 ]  # fmt: skip
 UpsampleInit = Literal["smooth", "standard", "bilinear"]
-Decoder = Literal["unet", "fcn32s", "fcn16s", "fcn8s"]
+Decoder = Literal[
+    "unet",
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+    "smp:Unet",
+    "smp:UnetPlusPlus",
+    "smp:MAnet",
+    "smp:Linknet",
+    "smp:FPN",
+    "smp:PSPNet",
+    "smp:DeepLabV3",
+    "smp:DeepLabV3Plus",
+    "smp:PAN",
+    "smp:UPerNet",
+    "smp:Segformer",
+]
 Norm = Literal["batch", "group"]
 Loss = Literal["ce", "dice", "ce_dice", "focal", "lovasz", "tversky"]
 Optimizer = Literal["adamw", "sgd"]
@@ -233,17 +258,18 @@ class TrainConfig:
         run_id: name of the run's own folder; default: the time and six random characters
         seed: decides every random number of the run
         deterministic: only algorithms that repeat bit for bit, at a cost in speed
-        upsample: upsampling operator of the decoder, one for all stages or a list with one per stage (deepest first)
+        upsample: upsampling operator of the decoder, one for all stages or a list with one per stage (deepest first); default: transpose,
+            and in a network of smp its own interpolation
         upsample_init: initial weights of the operators; default: smooth, and in an FCN bilinear for transposed convolution
         upsample_width: channels of a 1x1 convolution before each operator, one per stage, deepest first, to compare operators at one
             cost; default: no such convolution
-        decoder: segmentation decoder
+        decoder: segmentation decoder: a U-Net, an FCN, or an architecture of segmentation-models-pytorch
         encoder: plain (the 2015 U-Net's contracting path), any smp encoder or any timm model
         encoder_weights: imagenet, or a .safetensors or .pt file; default: random
         in_channels: channels of the images
         decoder_channels: U-Net: channels per decoder stage, deepest first; their number is the encoder's depth
-        norm: normalisation layers of the decoder
-        dropout: probability of dropping a channel before the classifier
+        norm: normalisation layers of the decoder, of segkit's own only
+        dropout: probability of dropping a channel before the classifier; default: 0, and in a network of smp its own
         loss: training objective
         class_weights: none, median_frequency, or a list with one weight per class (ce, ce_dice, focal)
         label_smoothing: share of the target spread over all classes (ce and ce_dice)
@@ -256,6 +282,10 @@ class TrainConfig:
         warmup: share of the steps in which the learning rate rises; onecycle: 0 stands for its usual 0.3
         ema: decay of the moving average of the weights that is evaluated and saved; 0 switches it off
         channels_last: memory layout of images and weights; faster on most hardware
+        rewrite: which form operators are computed in: the faster one of two that are equal, as measured (auto), or always the rewritten or
+            the plain one
+        recompute: gradient checkpointing: keep the inputs of decoder stages and of the plain encoder's levels alone, and compute what is
+            inside them again in the backward pass; less memory, more time, the same values
         compile: compile the model with torch.compile
         data: data set and augmentation
         trainer: Lightning's Trainer
@@ -267,16 +297,16 @@ class TrainConfig:
     run_id: str | None = None
     seed: int = 0
     deterministic: bool = False
-    upsample: Upsample | list[Upsample] = "transpose"
+    upsample: Upsample | list[Upsample] | None = None
     upsample_init: UpsampleInit | None = None
     upsample_width: list[int] | None = None
     decoder: Decoder = "unet"
     encoder: str = "plain"
     encoder_weights: str | None = None
     in_channels: int = 3
-    decoder_channels: list[int] = field(default_factory=lambda: [256, 128, 64, 32, 16])
+    decoder_channels: list[int] = field(default_factory=lambda: list(DECODER_CHANNELS))
     norm: Norm = "batch"
-    dropout: float = 0.0
+    dropout: float | None = None
     loss: Loss = "ce_dice"
     class_weights: str | list[float] = "none"
     label_smoothing: float = 0.0
@@ -289,6 +319,8 @@ class TrainConfig:
     warmup: float = 0.1
     ema: float = 0.0
     channels_last: bool = True
+    rewrite: Literal["auto", "on", "off"] = "auto"
+    recompute: bool = False
     compile: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -305,9 +337,31 @@ class TrainConfig:
             raise SegkitError(
                 f"--decoder_channels {self.decoder_channels}: give one width of at least 1 per stage, such as [256,128,64,32,16]"
             )
+        if self.recompute and self.compile:
+            raise SegkitError("--recompute true with --compile true: torch cannot compile what is computed twice; leave one of them out")
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):
             raise SegkitError(
                 f"--class_weights {self.class_weights}: give none, median_frequency, or one number per class, such as [1,2.5,1]"
+            )
+        self._decide()
+
+    def _decide(self) -> None:
+        """Puts in what the decoder decides where it is not said, and refuses what has no meaning in it."""
+        self.upsample = default_upsample(self.decoder) if self.upsample is None else self.upsample  # type: ignore[assignment]
+        self.dropout = default_dropout(self.decoder) if self.dropout is None else self.dropout
+        refuse_layers(self.decoder, self.norm, self.decoder_channels)
+        refuse_options(
+            self.decoder,
+            encoder=self.encoder,
+            upsample=self.upsample,
+            upsample_init=self.upsample_init,
+            upsample_width=self.upsample_width,
+            dropout=self.dropout,
+        )
+        name = architecture_of(self.decoder)
+        if name and ARCHITECTURES[name].pooled and self.data.batch_size < 2 and not self.trainer.extra.get("sync_batchnorm"):
+            raise SegkitError(
+                f"--data.batch_size {self.data.batch_size}: {self.decoder} normalises maps of one pixel over the images of a step; give 2 or more"
             )
 
 
@@ -348,6 +402,9 @@ class AblateConfig(TrainConfig):
     retry_failed: bool = False
     dry_run: bool = False
     export_wandb_sweep: str | None = None
+
+    def _decide(self) -> None:
+        """Leaves it to the arms, which may have other decoders."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from segkit.architectures import default_dropout, default_upsample
 from segkit.checkpoint import load_checkpoint
 from segkit.config import IGNORE_INDEX
 from segkit.errors import RunFailed, SegkitError
@@ -68,12 +69,12 @@ class SegmentationTask(pl.LightningModule):
         encoder: str = "plain",
         encoder_weights: str | None = None,
         in_channels: int = 3,
-        upsample: str | Sequence[str] = "transpose",
+        upsample: str | Sequence[str] | None = None,
         upsample_init: str | None = None,
         upsample_width: Sequence[int] | None = None,
         decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
         norm: str = "batch",
-        dropout: float = 0.0,
+        dropout: float | None = None,
         loss: str = "ce_dice",
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
@@ -91,6 +92,9 @@ class SegmentationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["model", "run_config"])
+        upsample = default_upsample(decoder) if upsample is None else upsample
+        dropout = default_dropout(decoder) if dropout is None else dropout
+        self.hparams.update({"upsample": upsample, "dropout": dropout})
         for name, value in self.hparams.items():
             if isinstance(value, tuple):
                 self.hparams[name] = [list(v) if isinstance(v, tuple) else v for v in value]

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from segkit import __version__
+from segkit.architectures import default_dropout, default_upsample
 from segkit.errors import SegkitError, unknown
 from segkit.runs import write_whole
 from segkit.yaml_file import read_yaml
@@ -136,7 +137,11 @@ def _meets(settings: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
 
 
 def arm_name(settings: Mapping[str, Any]) -> str:
-    """`bilinear` for one axis, `bilinear, lr=0.001` for more: operators and decoders go without the name of their option."""
+    """`bilinear` for one axis, `bilinear, lr=0.001` for more: operators and decoders go without the name of their option.
+
+    `own` is the operator that the decoder decides: the interpolation of smp's network, or segkit's default.
+    """
+    settings = {k: "own" if k == "upsample" and v is None else v for k, v in settings.items()}
     named = [
         word(v) if k in ("upsample", "decoder") or len(settings) == 1 else f"{k.split('.')[-1]}={word(v)}" for k, v in settings.items()
     ]
@@ -160,6 +165,12 @@ def with_settings(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
             inner = inner[part]
         inner[last] = value
     return dict(out)
+
+
+def _decided(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in which what the decoder decides is said, so that equal runs have equal names."""
+    chosen = {"upsample": default_upsample(config["decoder"]), "dropout": default_dropout(config["decoder"])}
+    return {**config, **{name: value for name, value in chosen.items() if config[name] is None}}
 
 
 def trial_name(config: Mapping[str, Any], seed: int, fingerprint: str) -> str:
@@ -195,7 +206,7 @@ def build_arms(
     """
     arms = []
     for changes, fingerprint in zip(settings, fingerprints, strict=True):
-        config = with_settings(base, changes)
+        config = _decided(with_settings(base, changes))
         shown = {k: v for k, v in changes.items() if k != "upsample_width"}
         arms.append(Arm(arm_name(shown), dict(changes), config, {s: trial_name(config, s, fingerprint) for s in seeds}))
     names = [arm.name for arm in arms]

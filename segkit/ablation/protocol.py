@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from segkit.architectures import PREFIX
 from segkit.ablation.numbers import NONE, seconds, several
 from segkit.ablation.study import Study, look_up
 
@@ -59,7 +60,8 @@ def budget(config: Any) -> str:
 def _network(config: Any) -> str:
     weights = f"weights {Path(config['encoder_weights']).name}" if config.get("encoder_weights") else "random weights"
     widths = f", decoder channels {', '.join(map(str, config['decoder_channels']))}" if config.get("decoder") == "unet" else ""
-    return f"{config['decoder']} over {config['encoder']} ({weights}){widths}, {config['norm']} norm"
+    norm = "" if config["decoder"].startswith(PREFIX) else f", {config['norm']} norm"
+    return f"{config['decoder']} over {config['encoder']} ({weights}){widths}{norm}"
 
 
 def _training(config: Any) -> str:

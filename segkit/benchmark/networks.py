@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segkit.architectures import PREFIX
 from segkit.losses import build_loss
-from segkit.models import FCN, UNet
+from segkit.models import FCN, UNet, build_model
 from segkit.optim import build_optimizer, parameter_groups
 
 CLASSES, BATCH, SIDE = 11, 4, 256
@@ -21,7 +22,8 @@ def build(name: str, encoder: str = "resnet18", classes: int = CLASSES) -> nn.Mo
     """A network with random weights.
 
     Args:
-        name: `smp` (its U-Net), `torchvision` (fcn_resnet50), `fcn8s` (ours, resnet50), or an operator: our U-Net with it.
+        name: `smp` (its U-Net), `torchvision` (fcn_resnet50), `fcn8s` (ours, resnet50), `smp:Unet` (smp's in our form), or an operator: our
+            U-Net with it.
         encoder: Of a U-Net.
         classes: K.
     """
@@ -37,6 +39,8 @@ def build(name: str, encoder: str = "resnet18", classes: int = CLASSES) -> nn.Mo
         return Unwrapped(fcn_resnet50(weights=None, weights_backbone=None, num_classes=classes))
     if name == "fcn8s":
         return FCN(classes, "8s", encoder="resnet50")
+    if name.startswith(PREFIX):
+        return build_model(name, classes, encoder=encoder)
     return UNet(classes, encoder=encoder, upsample=name)
 
 

@@ -7,7 +7,7 @@ from segkit.benchmark.memory import peaks, training_peak
 from segkit.benchmark.networks import BATCH, SIDE, Training
 from segkit.benchmark.report import Results, Row, milliseconds
 
-OPERATORS = ("transpose", "nearest")
+OPERATORS = ("transpose", "transpose_k2", "smp:Unet")
 SHOWN = "U-Net resnet18"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from segkit.architectures import default_upsample
 from segkit.cli.axes import parse_values, split_axes
 from segkit.cli.parsing import Parser
 from segkit.cli.train import build_task, plain
@@ -118,9 +119,9 @@ def build_plan(config: AblateConfig) -> "Plan":
         base["trainer"]["devices"] = 1  # a run is one slot's
     base["data"]["check"] = False  # below, once for all runs
     if config.aa and not config.axes:  # the noise of one setting
-        config.axes = {"upsample": [config.upsample]}
+        config.axes = {"upsample": [default_upsample(config.decoder) if config.upsample is None else config.upsample]}
     settings = combinations(config.axes, config.exclude)
-    name = config.name or "-".join([config.data.kind, config.decoder, *(axis.split(".")[-1] for axis in config.axes)])
+    name = config.name or "-".join([config.data.kind, config.decoder.replace(":", "_"), *(axis.split(".")[-1] for axis in config.axes)])
     if config.match != "native":
         name += "" if config.name else f"-{config.match}"
     if Path(name).name != name or name in ("", ".."):

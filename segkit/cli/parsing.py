@@ -153,7 +153,9 @@ class Parser(ArgumentParser):
         if key and key[1] in self._kinds and value:
             given = shortened(value[1] or value[2] or "''")
             valid = choices(self._kinds[key[1]])
-            near = [m for word in re.findall(r"[\w-]+", given) if word not in valid for m in difflib.get_close_matches(word, valid, n=1)]
+            folded = {name.lower(): name for name in valid}
+            words = [word for word in re.findall(r"[\w:-]+", given) if word not in valid]
+            near = [folded[m] for word in words for m in difflib.get_close_matches(word.lower(), folded, n=1)]
             hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
             rule = f"choose from {', '.join(map(str, valid))}" if valid else f"expected {self._type_name(self._kinds[key[1]])}"
             return f"--{key[1]} {given}: {rule}{hint}"

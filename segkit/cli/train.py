@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from segkit.task import SegmentationTask
 
 Moments = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation per channel, in shares of white
-DESCRIPTION = "Train an FCN or U-Net whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
+DESCRIPTION = "Train a U-Net, an FCN or a network of smp whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
 # what a resumed run may change: where it runs and how long, never what it computes
-CHANGEABLE = {"runs", "compile", "wandb.mode", "wandb.entity", "wandb.project"}
+CHANGEABLE = {"runs", "compile", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
@@ -68,8 +68,22 @@ def begun(config: TrainConfig) -> str | None:
 
 def run_name(config: TrainConfig) -> str:
     """The name of the experiment, by default data-decoder-operator."""
-    operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
-    return config.name or f"{config.data.kind}-{config.decoder}-{operator}"
+    return config.name or f"{config.data.kind}-{config.decoder.replace(':', '_')}-{operator_name(config)}"
+
+
+def operator_name(config: TrainConfig) -> str:
+    """The operators in one word: their names, or `own` for the interpolation that a network of smp brings."""
+    if config.upsample is None:
+        return "own"
+    return config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
+
+
+def operator_start(config: TrainConfig) -> str:
+    """What the header says of the operators."""
+    if config.upsample is None:
+        return f"the own interpolation of {config.decoder}"
+    init = config.upsample_init or ("smooth" if config.decoder in ("unet", "smp:Unet") else "bilinear where transposed, else smooth")
+    return f"{operator_name(config)}, initialised {init}"
 
 
 def has_results(folder: Path, steps: int) -> bool:
@@ -178,6 +192,8 @@ def build_task(
         "deterministic",
         "class_weights",
         "ema",
+        "rewrite",
+        "recompute",
         "compile",
         "data",
         "trainer",
@@ -206,6 +222,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.console import header
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
+    from segkit.models.recompute import recompute_activations
     from segkit.optim import learning_rate_factor
     from segkit.peers import together
     from segkit.progress import Progress
@@ -215,6 +232,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.stopping import StopSignals
     from segkit.tracking import build_loggers, first_process, rewind
     from segkit.trainer import Validations, build_trainer, device_count
+    from segkit.upsampling import rewriting
 
     preflight.before_data(config, resume or Path(config.runs))
     checkpoint = resumable(resume) if resume else None
@@ -232,10 +250,10 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     measured = measured_channels(config, data, checkpoint)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights), measured)
+    if config.recompute:
+        recompute_activations(task.model)
     if checkpoint:
         hold_network(task, checkpoint)
-    operator = config.upsample if isinstance(config.upsample, str) else "+".join(config.upsample)
-    init = config.upsample_init or ("smooth" if config.decoder == "unet" else "bilinear where transposed, else smooth")
     name = run_name(config)
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes, first)
@@ -243,7 +261,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     values, start = plain(asdict(config)), initial_hash(task.model)
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
-    tags = [operator, config.decoder, config.encoder]
+    tags = [operator_name(config), config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
     console = Console()
     if resume and checkpoint is None and first:
@@ -262,7 +280,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     ]
     if first:
         rows = {
-            "operator": f"{operator}, initialised {init}",
+            "operator": operator_start(config),
             "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
             "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
             "data": str(data),
@@ -275,7 +293,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if config.compile:
         task.model.compile()
     task.names = {split: data.sources[split].name for split in ("train", "val")}
-    with together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
+    with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
         trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
         per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
     if task.validation_scores is None:

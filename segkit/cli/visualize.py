@@ -103,6 +103,8 @@ def draw_trained(config: OperatorFigureConfig, checkpoint: Path) -> None:
     from segkit.upsampling import UPSAMPLERS
 
     task = SegmentationTask.load(checkpoint)
+    if task.hparams["upsample"] is None:
+        raise no_operator(checkpoint)
     before, after = (operators(model) for model in (initial_task(task, checkpoint).model, task.model))
     names: dict[type, str] = {cls: name for name, cls in UPSAMPLERS.items()}
     kinds = {stage: names[type(operator)] for stage, operator in after.items()}
@@ -119,6 +121,11 @@ def draw_trained(config: OperatorFigureConfig, checkpoint: Path) -> None:
         table.add_row(str(number), kinds[stage], f"{c} to {d}", str(s), *(f"{variant.index:.4f}" for variant in responses.values()))
     save(draw_page(wanted, rows, f"Before training and after {task.step} steps"), config.out)
     say(table, config.out)
+
+
+def no_operator(run: str | Path) -> SegkitError:
+    """The error for a network that interpolates as smp wrote it."""
+    return SegkitError(f"{run}: the network keeps smp's own interpolation, which is no operator; give a run with --upsample")
 
 
 def initial_task(task: "SegmentationTask", checkpoint: Path) -> "SegmentationTask":
@@ -148,6 +155,9 @@ def draw_feature_maps(config: FeaturesFigureConfig, runs: Sequence[str]) -> None
     tasks = trained_tasks(runs) if runs else untrained_tasks(config)
     image, name = read_example(config, [task for _, task in tasks])
     networks = [Network(title, record_stages(task.model, task, image)) for title, task in tasks]
+    for run, network in zip(runs, networks, strict=False):
+        if not network.stages:
+            raise no_operator(run)
     save(draw_features(networks, viewable(image), name, config.channels, config.crop), config.out)
     table = new_table("network", "stage", "in", "out", "CI")
     for network in networks:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from segkit import __version__
-from segkit.models import FCN, UNet
+from segkit.models import Network
 from segkit.task import SegmentationTask
 
 
@@ -20,7 +20,7 @@ def card(task: SegmentationTask, normalize: bool) -> dict[str, Any]:
         units of white), normalize, step.
     """
     h = task.hparams
-    own = None if isinstance(task.model, UNet | FCN) else type(task.model).__name__
+    own = None if isinstance(task.model, Network) else type(task.model).__name__
     return {
         "segkit_version": __version__,
         "decoder": own or h["decoder"],

@@ -16,8 +16,8 @@ from torch.export import Dim, ExportedProgram
 
 from segkit.errors import SegkitError
 from segkit.export.fold import fold_batch_norms
-from segkit.export.rewrite import rewrite_group_norms, rewrite_operators
-from segkit.models import FCN, UNet
+from segkit.export.rewrite import rewrite_group_norms, rewrite_operators, rewrite_pools
+from segkit.models import Network
 from segkit.models.encoders import PretrainedEncoder, fix_padding
 from segkit.task import SegmentationTask
 
@@ -61,7 +61,8 @@ def capture(task: SegmentationTask, normalize: bool = True) -> ExportedProgram:
     network = copy.deepcopy(task.model).cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     rewrite_operators(network)
     rewrite_group_norms(network)
-    if isinstance(network, UNet | FCN) and isinstance(network.encoder, PretrainedEncoder):
+    rewrite_pools(network)
+    if isinstance(network, Network) and isinstance(network.encoder, PretrainedEncoder):
         fix_padding(network.encoder)
     mean, scale = task.mean, task.scale
     assert isinstance(mean, Tensor)
@@ -103,7 +104,7 @@ def _export(network: nn.Module, image: Tensor) -> ExportedProgram:
 
 def cannot_export(task: SegmentationTask, error: Exception, what: str = "for images of any size") -> SegkitError:
     """The error for a network that a tracer does not get through."""
-    own = not isinstance(task.model, UNet | FCN)
+    own = not isinstance(task.model, Network)
     name = f"the network {type(task.model).__name__}" if own else f"encoder {task.hparams['encoder']!r}"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
     return SegkitError(f"{name} cannot be exported {what} ({type(error).__name__}: {reason}); --format safetensors keeps its weights")

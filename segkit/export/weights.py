@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from segkit import __version__
 from segkit.errors import SegkitError
-from segkit.models import FCN, UNet
+from segkit.models import Network
 from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.task import SegmentationTask
 
@@ -23,7 +23,7 @@ def write_safetensors(task: SegmentationTask, path: Path) -> None:
     """
     from safetensors.torch import save
 
-    if type(task.model) not in (UNet, FCN):
+    if type(task.model) not in get_args(Network):
         raise SegkitError(
             f"the network {type(task.model).__name__} is a class of your own, which a card cannot rebuild: save its state_dict yourself, "
             "or choose --format onnx or torch_export"

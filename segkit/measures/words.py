@@ -31,7 +31,7 @@ def lines(measured: Mapping[str, Any]) -> dict[str, str]:
         rows["trimap mIoU"] = "   ".join(f"{r} px {_digits(value)}" for r, value in found["trimap"].items())
     if "artefacts" in measured:
         found = measured["artefacts"]
-        rows["CI_op"] = "   ".join(f"{name} {_digits(value)}" for name, value in found["ci_op"].items())
+        rows["CI_op"] = "   ".join(f"{name} {_digits(value)}" for name, value in found["ci_op"].items()) or "no operator"
         rows["CI_net"] = "   ".join(f"{s} px {_digits(value)}" for s, value in found["ci_net"].items())
         rows["CI_net, null"] = "   ".join(f"{s} px {_digits(value)}" for s, value in found["null"].items())
     if "calibration" in measured:

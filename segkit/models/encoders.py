@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn.functional import max_pool2d
 
 from segkit.errors import SegkitError, unknown
 from segkit.models.blocks import double_conv
+from segkit.models.recompute import run
 from segkit.unpickle import load_plain
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,13 +41,14 @@ class PlainEncoder(nn.Module):
         super().__init__()
         self.channels = list(widths)
         self.smallest = 2 ** len(widths)
+        self.recompute = False  # `segkit.models.recompute`
         self.levels = nn.ModuleList(double_conv(c, d, norm) for c, d in zip([in_channels, *widths], widths, strict=False))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """`[B, C, H, W]` -> features at strides 1, 2, 4, ...; H and W divisible by the last stride."""
-        features = [self.levels[0](images)]
+        features = [run(self.levels[0], images, again=self.recompute)]
         for level in self.levels[1:]:
-            features.append(level(max_pool2d(features[-1], 2)))
+            features.append(run(level, max_pool2d(features[-1], 2), again=self.recompute))
         return features
 
 
@@ -140,8 +142,31 @@ def build_encoder(
     network = _network(name, in_channels, depth, download=weights == "imagenet")
     if weights not in (None, "imagenet"):
         _load_weights(network, Path(weights), name)
-    _freeze_unused(network, name, in_channels, depth)
+    freeze_unused(network, lambda: _features(network, name, in_channels, depth))
     return PretrainedEncoder(network, in_channels, depth)
+
+
+def build_around(
+    build: Callable[..., nn.Module], decoder: str, name: str, in_channels: int, depth: int, weights: str | None
+) -> nn.Module:
+    """A whole network of smp, whose `encoder` gets its weights as those of `build_encoder` do.
+
+    Args:
+        build: Called as `build(smp's name of the encoder, in_channels, depth, smp's word for its weights, **options)`.
+        decoder: Names it in errors.
+        name: Any smp encoder, or any timm model that gives feature maps.
+        in_channels: Channels of the images.
+        depth: Number of halvings of the encoder.
+        weights: None (random), "imagenet", or a `.safetensors` / `.pt` file.
+
+    Raises:
+        SegkitError: If the name is unknown or does not go with the decoder, or the weights cannot be had or do not fit strictly.
+    """
+    whole = _network(name, in_channels, depth, weights == "imagenet", build=build, decoder=decoder)
+    if weights not in (None, "imagenet"):
+        assert isinstance(whole.encoder, nn.Module)
+        _load_weights(whole.encoder, Path(weights), name)
+    return whole
 
 
 def fix_padding(network: nn.Module) -> None:
@@ -171,8 +196,16 @@ def _unpadded(conv: nn.Conv2d) -> nn.Conv2d:
     return plain
 
 
-def _network(name: str, in_channels: int, depth: int, download: bool, lacking: str | None = None) -> nn.Module:
-    """The network of smp; `lacking` is why nothing can be downloaded, where that is known already."""
+def _network(
+    name: str,
+    in_channels: int,
+    depth: int,
+    download: bool,
+    lacking: str | None = None,
+    build: Callable[..., nn.Module] | None = None,
+    decoder: str | None = None,
+) -> nn.Module:
+    """The encoder of smp, or what `build` puts around it; `lacking` is why nothing can be downloaded, where that is known already."""
     import segmentation_models_pytorch as smp
 
     full_name = network_name(name)
@@ -185,7 +218,7 @@ def _network(name: str, in_channels: int, depth: int, download: bool, lacking: s
     try:
         with warnings.catch_warnings(), _cache_only() if lacking else contextlib.nullcontext():
             warnings.simplefilter("ignore")  # timm's notes on renamed models and unexpected keys of the dropped head
-            network: nn.Module = smp.encoders.get_encoder(
+            network: nn.Module = (build or smp.encoders.get_encoder)(
                 full_name, in_channels, depth, ("imagenet" if not full_name.startswith("tu-") else True) if download else None, **flexible
             )
     except Exception as error:  # the hub's client raises a dozen unrelated types
@@ -200,9 +233,8 @@ def _network(name: str, in_channels: int, depth: int, download: bool, lacking: s
                 f"encoder_weights='imagenet' for {name!r} could not be downloaded or loaded ({type(error).__name__}: {reason}); "
                 "give a local .safetensors or .pt file, or leave encoder_weights out to start from random weights"
             ) from error
-        raise SegkitError(
-            f"encoder {name!r} gives no feature pyramid of depth {depth} ({type(error).__name__}: {reason}); choose another"
-        ) from error
+        what = f"does not go with decoder {decoder!r}" if decoder else f"gives no feature pyramid of depth {depth}"
+        raise SegkitError(f"encoder {name!r} {what} ({type(error).__name__}: {reason}); choose another") from error
     return network
 
 
@@ -246,19 +278,31 @@ def _cache_only() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _freeze_unused(network: nn.Module, name: str, in_channels: int, depth: int) -> None:
-    """Freezes what no feature depends on (heads, stages deeper than `depth`): DistributedDataParallel would wait for its gradients."""
+def freeze_unused(network: nn.Module, outputs: Callable[[], Sequence[Tensor]]) -> None:
+    """Freezes what no output depends on (heads, stages that nobody reads): DistributedDataParallel would wait for its gradients.
+
+    Args:
+        network: Left in training mode.
+        outputs: What it gives for some image, in evaluation mode.
+    """
+    network.eval()
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(sum(f.sum() for f in outputs()), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    network.train()
+
+
+def _features(network: nn.Module, name: str, in_channels: int, depth: int) -> list[Tensor]:
+    """The feature maps of an empty image, at strides 2, 4, ..."""
     try:
-        features = network.eval()(torch.zeros(1, in_channels, SMALLEST, SMALLEST))[1 : depth + 1]
+        features: list[Tensor] = network(torch.zeros(1, in_channels, SMALLEST, SMALLEST))[1 : depth + 1]
     except (AssertionError, RuntimeError, ValueError) as error:
         raise SegkitError(f"encoder {name!r} does not take images of any size ({str(error).splitlines()[0]}); choose another") from error
     if any(f.shape[-1] != SMALLEST >> i for i, f in enumerate(features, start=1)):
         raise SegkitError(f"encoder {name!r} does not halve the image from stage to stage; choose another")
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(sum(f.sum() for f in features), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.requires_grad_(gradient is not None)
-    network.train()
+    return features
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segkit.models.blocks import classifier, double_conv, pad_to_stride
 from segkit.models.encoders import build_encoder
+from segkit.models.recompute import run
 from segkit.models.stages import guide, per_stage, width_per_stage
 from segkit.upsampling import Operator, build_upsampler, is_guided
 
@@ -98,6 +99,7 @@ class UNet(nn.Module):
                 inputs, reversed(skips), decoder_channels, operators, width_per_stage(upsample_width, depth), strict=True
             )
         )
+        self.recompute = False  # `segkit.models.recompute`
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(decoder_channels[-1], num_classes, 3)  # with 16 channels, 1x1 learns far more slowly
 
@@ -110,6 +112,6 @@ class UNet(nn.Module):
             assert isinstance(stage, DecoderStage)
             skip = skips[-i] if self.encoder.channels[-1 - i] else None
             looks_at = [guide(skip, padded, 2 ** (len(self.stages) - i))] if is_guided(stage.upsample) else []
-            x = stage(x, skip, *looks_at)
+            x = run(stage, x, skip, *looks_at, again=self.recompute)
         logits: Tensor = self.classifier(self.dropout(x))
         return logits[..., :h, :w]

@@ -19,9 +19,9 @@ EMBEDDING = 64  # channels that kernels are predicted from
 def windows(x: Tensor) -> Tensor:
     """The 5 x 5 neighbours of every pixel, zeros outside the image: `[B, C, H, W] -> [B, H*W, 25, C]`."""
     h, w = x.shape[-2:]
-    padded = pad(x, (WINDOW // 2,) * 4)
-    shifted = [padded[..., i : i + h, j : j + w] for i in range(WINDOW) for j in range(WINDOW)]
-    return torch.stack(shifted).permute(1, 3, 4, 0, 2).flatten(1, 2)
+    padded = pad(x, (WINDOW // 2,) * 4).movedim(1, -1)
+    shifted = [padded[:, i : i + h, j : j + w] for i in range(WINDOW) for j in range(WINDOW)]
+    return torch.stack(shifted, dim=3).flatten(1, 2)
 
 
 def phases_last(x: Tensor, scale: int) -> Tensor:
@@ -67,8 +67,8 @@ class CARAFE(Upsampler):
             nn.init.xavier_uniform_(self.compress.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = pixel_shuffle(self.encode(self.compress(x)), self.scale)
-        out: Tensor = self.conv(reassemble(x, phases_last(logits, self.scale).softmax(-1), self.scale))
+        logits = self.encode(self.compress(x)).reshape(x.shape[0], WINDOW**2, self.scale**2, -1)  # as a pixel shuffle orders them
+        out: Tensor = self.conv(reassemble(x, logits.permute(0, 3, 2, 1).softmax(-1), self.scale))
         return out
 
 
@@ -100,10 +100,9 @@ class FADE(GuidedUpsampler):
             nn.init.kaiming_normal_(self.match.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        coarse = conv2d(self.compress(x), self.encode.weight, padding=1)
-        fine = self.encode(self.compress_guide(guide))
-        logits = fine + interpolate(coarse, scale_factor=self.scale, mode="nearest")
-        upsampled = reassemble(x, phases_last(logits, self.scale).softmax(-1), self.scale)
+        coarse = conv2d(self.compress(x), self.encode.weight, padding=1).flatten(2).transpose(1, 2)  # [B, H*W, 25]
+        fine = phases_last(self.encode(self.compress_guide(guide)), self.scale)
+        upsampled = reassemble(x, (fine + coarse[:, :, None]).softmax(-1), self.scale)
         gate = interpolate(self.gate(x).sigmoid(), scale_factor=self.scale, mode="nearest")
         out: Tensor = self.conv(gate * upsampled + (1 - gate) * self.match(guide))
         return out

@@ -55,6 +55,19 @@ def test_an_operator_of_ones_own_that_derives_from_nearest_keeps_its_forward():
     assert rewrite_operators(nn.Sequential(Mine(2, 2))) == 0
 
 
+def test_every_block_of_smps_unet_with_its_batch_norm():
+    torch.manual_seed(0)
+    network = build_model("smp:Unet", 3, encoder="resnet18").double().eval()
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    x = torch.randn(1, 3, 70, 50, dtype=torch.float64)
+    with torch.no_grad():
+        before = network(x)
+        assert rewrite_operators(network) == 5
+        torch.testing.assert_close(network(x), before, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (33, 16)])
 def test_a_group_norm_of_nested_means_is_a_group_norm(size, affine):
