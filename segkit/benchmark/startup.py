@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 from segkit.benchmark.bench import MODULES, Bench, repository
 from segkit.benchmark.report import Results, Row
+from segkit.benchmark.timing import LEAST, interleave
 
 OWN = {"segkit": "segkit", "segkit.task": "segkit.task", "pytorch_lightning": "pytorch_lightning"}  # always there
 
@@ -23,14 +25,20 @@ def measure(bench: Bench) -> Results:
         "train.py --lrr 1, an error": _process(*command, "--lrr", "1", code=2),
         **{f"import {name}": _process("-c", f"import {module}") for name, module in modules.items()},
     }
-    times = bench.time(calls, warm=1, wall=True)
-    rows = [
-        Row(name, times[name], "s", measure="value", goal=0.15 if name.startswith("train.py") else None, group="wall time of a process")
-        for name in times
-    ]
+    cpu, seconds = bench.config.clock == "cpu", bench.config.seconds
+    clock = _children if cpu else time.perf_counter
+    times = interleave(calls, seconds, warm=1 if seconds else 0, least=LEAST if seconds else 1, clock=clock)
+    group = f"{'processor' if cpu else 'wall'} time of a process"
+    rows = [Row(name, times[name], "s", measure="value", goal=0.15 if name.startswith("train.py") else None, group=group) for name in times]
     for peer in ("pytorch_lightning", *peers):
         rows.append(Row(f"import segkit / {peer}", times["import segkit"], "s", times[f"import {peer}"], peer, group="imports"))
     return Results("startup", "how long a command and an import take, Python's own start included", rows)
+
+
+def _children() -> float:
+    """Seconds of the processors that ended child processes have had."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _process(*words: str, code: int = 0) -> Callable[[], None]:

@@ -34,7 +34,7 @@ SUBJECTS = {  # the file of each in segkit/benchmark/
 WIDTH = 180  # of a table that goes to a file
 OWN = {  # options of some subjects only
     "upsample": ("operators", "train"),
-    "clock": ("operators", "train", "infer", "eval", "tile", "overhead", "scaling"),
+    "clock": ("operators", "train", "infer", "eval", "tile", "startup", "overhead", "scaling"),
     "size": ("operators", "train", "infer", "eval", "tile", "scaling"),
     "batch": ("operators", "train", "infer", "eval", "scaling"),
     "images": ("data", "eval"),
