@@ -673,7 +673,8 @@ class BenchmarkConfig:
 
     Args:
         against: libraries to compare with; one that is not installed is left out
-        upsample: operators: those that are timed; default: all. train: those of the networks; default: transpose and nearest
+        upsample: operators: those that are timed; default: all. train: those of the networks; default: transpose, transpose_k2, and
+            smp's U-Net in segkit's form
         device: hardware to run on; auto: a graphics card where there is one
         precision: arithmetic of segkit, and of peers where they are compared under the same
         threads: threads of a CPU; default: as torch chooses

@@ -14,7 +14,7 @@ from segkit.benchmark.report import Results, Row, milliseconds
 from segkit.export import capture
 from segkit.task import SegmentationTask
 
-OPERATORS = ("transpose", "nearest")
+OPERATORS = ("transpose", "nearest", "smp:Unet")
 
 
 def measure(bench: Bench) -> Results:

@@ -51,12 +51,12 @@ def _kib(status: str, name: str) -> int:
     return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
-def training_peak(name: str, device: str, low: str | None, batch: int, side: int, threads: int) -> float:
+def training_peak(name: str, device: str, low: str | None, batch: int, side: int, threads: int, recompute: bool = False) -> float:
     """MiB that two training steps need beyond network, images and libraries: activations, gradients, the state of the optimiser."""
     from segkit.benchmark.networks import Training
 
     torch.set_num_threads(threads)
-    step = Training(name, torch.device(device), getattr(torch, low) if low else None, batch, side)
+    step = Training(name, torch.device(device), getattr(torch, low) if low else None, batch, side, recompute=recompute)
 
     def two() -> None:  # in the second one gradients, state and activations are there at once
         step()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segkit.architectures import PREFIX
 from segkit.losses import build_loss
 from segkit.models import FCN, UNet, build_model
+from segkit.models.recompute import recompute_activations
 from segkit.optim import build_optimizer, parameter_groups
 
 CLASSES, BATCH, SIDE = 11, 4, 256
@@ -86,6 +87,7 @@ class Training:
         classes: K.
         encoder: Of a U-Net.
         compile: Compile the network.
+        recompute: Keep few activations and compute the others again (`segkit.models.recompute`).
     """
 
     def __init__(
@@ -98,9 +100,12 @@ class Training:
         classes: int = CLASSES,
         encoder: str = "resnet18",
         compile: bool = False,
+        recompute: bool = False,
     ) -> None:
         layout = torch.contiguous_format if low is None else torch.channels_last
         self.network = build(name, encoder, classes).to(device, memory_format=layout)  # type: ignore[call-overload]
+        if recompute:
+            recompute_activations(self.network)
         if compile:
             self.network.compile()
         self.loss = objective(name, classes)
