@@ -118,17 +118,17 @@ def _with_data(step: Training, count: int, batch: int, size: int) -> Callable[[]
 
 def _ranks(bench: Bench, side: int, batch: int) -> dict[int, list[float]]:
     """Steps of one and of two processes on this machine's CPU, each with a batch of its own."""
-    low = str(bench.low).removeprefix("torch.")
+    low, clock = str(bench.low).removeprefix("torch."), bench.config.clock
     found: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(2 if bench.config.seconds else 1):
         for world, values in found.items():
             with tempfile.TemporaryDirectory() as folder:
                 store = str(Path(folder, "store"))
-                values += in_fresh_processes(rank_steps, [(rank, world, store, low, batch, side) for rank in range(world)])[0]
+                values += in_fresh_processes(rank_steps, [(rank, world, store, low, batch, side, clock) for rank in range(world)])[0]
     return {world: milliseconds(values) for world, values in found.items()}
 
 
-def rank_steps(rank: int, world: int, store: str, low: str, batch: int, side: int) -> list[float]:
+def rank_steps(rank: int, world: int, store: str, low: str, batch: int, side: int, clock: str) -> list[float]:
     """Seconds of the training steps of one of several processes that add up their gradients by gloo."""
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
@@ -138,12 +138,12 @@ def rank_steps(rank: int, world: int, store: str, low: str, batch: int, side: in
     step = Training("transpose", torch.device("cpu"), getattr(torch, low), batch, side)
     warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")  # as in segkit.trainer
     step.network = DistributedDataParallel(step.network, broadcast_buffers=False)
-    seconds = []
+    now, seconds = time.process_time if clock == "cpu" else time.perf_counter, []
     for _ in range(RANK_STEPS):
         dist.barrier()
-        start = time.perf_counter()
+        start = now()
         step()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     dist.barrier()
     dist.destroy_process_group()
     return seconds[2:]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segkit.benchmark import bench as benches
-from segkit.benchmark import data, scaling, startup
+from segkit.benchmark import data, infer, scaling, startup
 from segkit.cli.benchmark import SUBJECTS, main
 from segkit.errors import SegkitError
 
@@ -28,6 +28,7 @@ SMALL = {
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(startup, "OWN", {"segkit": "segkit", "pytorch_lightning": "json"})  # the real one takes seconds
+    monkeypatch.setattr(infer, "OPERATORS", ("transpose",))
     monkeypatch.setattr(scaling, "COUNTS", (10, 1000))
     monkeypatch.setattr(scaling, "CLASSES", (2, 8))
     return tmp_path
