@@ -73,6 +73,13 @@ def fit(name: str, times: Mapping[int, Sequence[float]], expected: float) -> Cur
     return Curve(name, "ms", list(times), medians, lows, highs, exponent, expected)
 
 
+def fixed_part(x: Sequence[float], y: Sequence[float]) -> float:
+    """a of the line a + b x that fits best, by least squares of the relative errors."""
+    u, v = [1 / value for value in y], [place / value for place, value in zip(x, y, strict=True)]  # a u + b v = 1
+    uu, uv, vv = (sum(p * q for p, q in zip(*pair, strict=True)) for pair in ((u, u), (u, v), (v, v)))
+    return (sum(u) * vv - sum(v) * uv) / (uu * vv - uv * uv)
+
+
 def judge(curve: Curve) -> str:
     """Says whether a time grows as it should, and at which step most beyond it."""
     about = f"{curve.name}: power {curve.exponent:.2f}, expected {curve.expected:.0f}"
@@ -82,7 +89,7 @@ def judge(curve: Curve) -> str:
     if steepest > curve.expected + TOLERANCE:
         return f"{about}; NOT as expected: steepest from {x1:,} to {x2:,}, power {steepest:.2f}"
     if curve.exponent < curve.expected - TOLERANCE:
-        return f"{about}; less, since a part of the step does not depend on it"
+        return f"{about}; less, as if {fixed_part(curve.x, curve.median):.3g} ms of the step did not depend on it"
     return f"{about}; as expected"
 
 

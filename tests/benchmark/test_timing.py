@@ -94,7 +94,8 @@ def test_the_fitted_power():
 @pytest.mark.parametrize(("times", "expected", "words"), [
     ({1: 2.0, 2: 4.0, 4: 8.0}, 1, "power 1.00, expected 1; as expected"),
     ({1: 2.0, 2: 2.0, 4: 2.0}, 0, "power 0.00, expected 0; as expected"),
-    ({1: 2.0, 2: 2.0, 4: 2.0}, 1, "power 0.00, expected 1; less"),
+    ({1: 2.0, 2: 2.0, 4: 2.0}, 1, "power 0.00, expected 1; less, as if 2 ms of the step did not depend on it"),
+    ({1: 4.0, 2: 5.0, 10: 13.0}, 1, "less, as if 3 ms of the step"),
     ({1: 2.0, 2: 2.0, 4: 6.0}, 1, "steepest from 2 to 4, power 1.58"),
 ])  # fmt: skip
 def test_what_is_said_of_a_growth(times, expected, words):
