@@ -43,7 +43,7 @@ def _at(bench: Bench, c: int, side: int, low: bool) -> list[Row]:
         x = x.to(bench.low).contiguous(memory_format=torch.channels_last)
     costs = {name: cost(module, inputs(module, x[:1].cpu().float(), d)) for name, module in modules.items()}
     calls = {name: timed_call(bench, bench.place(module, low), x, d, low) for name, module in modules.items()}
-    times = {name: milliseconds(values) for name, values in bench.time(calls).items()}
+    times = {name: milliseconds(values) for name, values in bench.time(calls, warm=1, least=3).items()}
     variant, group = f"{c}ch at {side}²", bench.format(low)
     rows = [Row(name, times[name], theirs=times[BASE], peer=BASE, group=group, variant=variant, about=costs[name]) for name in names]
     goal = 0.45 if side >= 64 else None

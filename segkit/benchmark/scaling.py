@@ -74,7 +74,7 @@ def fit(name: str, times: Mapping[int, Sequence[float]], expected: float) -> Cur
 
 
 def fixed_part(x: Sequence[float], y: Sequence[float]) -> float:
-    """a of the line a + b x that fits best, by least squares of the relative errors."""
+    """The fixed part a of the line a + b x that fits best, by least squares of the relative errors."""
     u, v = [1 / value for value in y], [place / value for place, value in zip(x, y, strict=True)]  # a u + b v = 1
     uu, uv, vv = (sum(p * q for p, q in zip(*pair, strict=True)) for pair in ((u, u), (u, v), (v, v)))
     return (sum(u) * vv - sum(v) * uv) / (uu * vv - uv * uv)
