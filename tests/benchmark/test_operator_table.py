@@ -66,7 +66,8 @@ def test_the_table_of_all_operators(tmp_path, monkeypatch, capsys):
     rows = [dict(zip(COLUMNS, cells(line), strict=True)) for line in first.splitlines() if line.startswith("| `")][1:]
     assert [row["`--upsample`"] for row in rows] == [f"`{name}`" for name in some]
     nearest = rows[0]
-    assert nearest["parameters"] == "9 CD"
+    assert (nearest["parameters"], nearest["MACs per input pixel"]) == ("9 CD", "36 CD")
+    assert nearest["MACs, 64²"] == f"{36 * 64 * 32 * 64**2 / 1e6:.1f} M"
     assert nearest["parameters, 64 to 32"] == f"{9 * 64 * 32 + 32:,}"
     assert nearest["CI before"] == "0.00"
     assert nearest["deterministic"] == "yes"
