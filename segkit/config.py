@@ -673,12 +673,13 @@ class BenchmarkConfig:
 
     Args:
         against: libraries to compare with; one that is not installed is left out
-        upsample: operators: those that are timed; default: all. train: those of the networks; default: transpose and nearest
+        upsample: operators: those that are timed; default: all. train: those of the networks; default: transpose, transpose_k2, and
+            smp's U-Net in segkit's form
         device: hardware to run on; auto: a graphics card where there is one
         precision: arithmetic of segkit, and of peers where they are compared under the same
         threads: threads of a CPU; default: as torch chooses
         clock: wall: the time that passes; cpu: that of the processors, which other jobs on a busy machine disturb less
-        seconds: about how long each thing is measured
+        seconds: about how long each thing is measured; 0: once, to see that it works
         size: side of the images in pixels; default: operators: 16, 64 and 128; train, infer: 256; eval: 512; tile: 4096; scaling: 256 and
             below
         batch: images per step; default: 4; eval: 8

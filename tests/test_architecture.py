@@ -83,8 +83,8 @@ ALLOWED = {
     "__init__": {"inference"},
     # above all but the commands; not `ablation` and `doctor`, of which nothing is measured
     "benchmark": {
-        "errors", "config", "runs", "upsampling", "models", "losses", "metrics", "measures", "optim", "data", "task", "trainer", "provenance",
-        "inference", "export", "figures", "costs", "benchmark", "__init__",
+        "errors", "config", "runs", "architectures", "upsampling", "models", "losses", "metrics", "measures", "optim", "data", "task",
+        "trainer", "provenance", "inference", "export", "figures", "costs", "benchmark", "__init__",
     },
 }  # fmt: skip
 

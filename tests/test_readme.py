@@ -18,7 +18,7 @@ from segkit.cli import ablate
 from segkit.cli.arguments import Arguments
 from segkit.cli.parsing import Parser, options
 from segkit.cli.visualize import FIGURES
-from segkit.config import AblateConfig, CheckConfig, EvalConfig, ExportConfig, PredictConfig, TrainConfig, from_dict
+from segkit.config import AblateConfig, BenchmarkConfig, CheckConfig, EvalConfig, ExportConfig, PredictConfig, TrainConfig, from_dict
 from segkit.metrics import operator_index
 from segkit.models import UNet
 from segkit.task import SegmentationTask
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIGS = {
     "train": TrainConfig, "eval": EvalConfig, "ablate": AblateConfig, "check_data": CheckConfig, "predict": PredictConfig,
-    "export": ExportConfig,
+    "export": ExportConfig, "benchmark": BenchmarkConfig,
 } | {name: kind for name, (kind, _) in FIGURES.items()}  # fmt: skip
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -40,7 +40,7 @@ COMMANDS = [
 
 def test_the_blocks_are_found():
     assert len(PYTHON) == README.count("```python") == 3
-    assert len(SHELL) == README.count("```bash") == 7
+    assert len(SHELL) == README.count("```bash") == 8
     assert {script for script, _ in COMMANDS} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
 
 

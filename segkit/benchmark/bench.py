@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from segkit.errors import SegkitError
 
 MODULES = {"smp": "segmentation_models_pytorch", "torchvision": "torchvision", "monai": "monai", "torchmetrics": "torchmetrics"}
 LOW = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+PRELOADED = ["segkit.benchmark.networks", "segkit.benchmark.tile", "segmentation_models_pytorch"]
 Result = TypeVar("Result")
 
 
@@ -50,11 +51,23 @@ class Bench:
         """What the arithmetic and the memory layout are called in results."""
         return f"channels_last, {str(self.low).removeprefix('torch.')}" if low else "contiguous, float32"
 
-    def time(self, calls: Mapping[str, Callable[[], object]], warm: int = 2, least: int = LEAST) -> dict[str, list[float]]:
-        """Seconds of each call, round by round (`timing.interleave`)."""
+    def time(
+        self, calls: Mapping[str, Callable[[], object]], warm: int = 2, least: int = LEAST, wall: bool = False
+    ) -> dict[str, list[float]]:
+        """Seconds of each call, round by round (`timing.interleave`); `wall`: by the wall, whatever the options say.
+
+        Where the options give no seconds, one round, and none to warm up.
+        """
+        warm, least = (warm, least) if self.config.seconds else (0, 1)
         wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
-        clock = time.process_time if self.config.clock == "cpu" else time.perf_counter
-        return interleave(calls, self.config.seconds, warm=warm, least=least, clock=clock, synchronize=wait)
+        return interleave(
+            calls, self.config.seconds, warm=warm, least=least, clock=time.perf_counter if wall else self.clock, synchronize=wait
+        )
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds, of the wall or of this process, as the options say."""
+        return time.process_time if self.config.clock == "cpu" else time.perf_counter
 
     def place(self, module: nn.Module, low: bool = True) -> nn.Module:
         """A module on the device, in the layout of `format`, compiled if that is wanted."""
@@ -96,23 +109,42 @@ def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Res
 
     The process is forked from a small server, not from this one: Linux hands the peak of a parent on to what it starts.
 
+    Args:
+        function: Of a module, so that its name is enough to find it.
+        arguments: Plain values.
+
+    Returns:
+        Plain values.
+
     Raises:
         RuntimeError: The process failed.
     """
+    return in_fresh_processes(function, [arguments])[0]
+
+
+def in_fresh_processes(function: Callable[..., Result], arguments: Sequence[tuple[object, ...]]) -> list[Result]:
+    """`in_fresh_process` of several at a time, one for each tuple of arguments."""
     context: Any = get_context("forkserver" if sys.platform != "win32" else "spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, function, arguments))
-    process.start()
-    sender.close()
-    try:
-        text = receiver.recv()
-    except EOFError:
-        text = None
-    process.join()
-    if text is None or process.exitcode:
-        raise RuntimeError(f"{function.__module__}.{function.__name__} failed in its process, exit code {process.exitcode}")
-    result: Result = json.loads(text)
-    return result
+    if sys.platform != "win32":
+        context.set_forkserver_preload(PRELOADED)  # once for all, and none of it counts as growth
+    started = []
+    for given in arguments:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_send, args=(sender, function, given), daemon=True)
+        process.start()
+        sender.close()
+        started.append((process, receiver))
+    results = []
+    for process, receiver in started:
+        try:
+            text = receiver.recv()
+        except EOFError:
+            text = None
+        process.join()
+        if text is None:
+            raise RuntimeError(f"{function.__module__}.{function.__name__} failed in its process, exit code {process.exitcode}")
+        results.append(json.loads(text))
+    return results
 
 
 def _send(sender: Any, function: Callable[..., object], arguments: tuple[object, ...]) -> None:

@@ -16,28 +16,25 @@ BASE = "bilinear, conv3x3"
 
 
 class Steps(nn.Module):
-    """Interpolation and a convolution, in that order or the other, with nothing rewritten.
+    """Interpolation, then a convolution, with nothing rewritten.
 
     Args:
         in_channels: C.
         out_channels: D.
         mode: Of the interpolation.
         kernel_size: Of the convolution.
-        late: The convolution comes last.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, mode: str = "bilinear", kernel_size: int = 3, late: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, mode: str = "bilinear", kernel_size: int = 3) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        self.mode, self.late = mode, late
+        self.mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, C, H, W] -> [B, D, 2H, 2W]`."""
-        out: Tensor = self.conv(self._enlarged(x)) if self.late else self._enlarged(self.conv(x))
+        align = None if self.mode == "nearest" else False
+        out: Tensor = self.conv(interpolate(x, scale_factor=2, mode=self.mode, align_corners=align))
         return out
-
-    def _enlarged(self, x: Tensor) -> Tensor:
-        return interpolate(x, scale_factor=2, mode=self.mode, align_corners=None if self.mode == "nearest" else False)
 
 
 def build(cls: type[nn.Module], in_channels: int, out_channels: int, scale: int = 2) -> nn.Module:

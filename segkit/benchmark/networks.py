@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from segkit.architectures import PREFIX
 from segkit.losses import build_loss
 from segkit.models import FCN, UNet, build_model
+from segkit.models.recompute import recompute_activations
 from segkit.optim import build_optimizer, parameter_groups
 
 CLASSES, BATCH, SIDE = 11, 4, 256
@@ -86,6 +87,7 @@ class Training:
         classes: K.
         encoder: Of a U-Net.
         compile: Compile the network.
+        recompute: Keep few activations and compute the others again (`segkit.models.recompute`).
     """
 
     def __init__(
@@ -98,9 +100,12 @@ class Training:
         classes: int = CLASSES,
         encoder: str = "resnet18",
         compile: bool = False,
+        recompute: bool = False,
     ) -> None:
         layout = torch.contiguous_format if low is None else torch.channels_last
         self.network = build(name, encoder, classes).to(device, memory_format=layout)  # type: ignore[call-overload]
+        if recompute:
+            recompute_activations(self.network)
         if compile:
             self.network.compile()
         self.loss = objective(name, classes)
@@ -109,10 +114,14 @@ class Training:
         else:
             groups = parameter_groups(self.network, 1e-4, 1e-2)
             self.optimizer = build_optimizer("adamw", groups, 1e-4, 0.9, fused=low != torch.float16)
+        self.device, self.low, self.classes, self.layout = device, low, classes, layout
+        self.images, self.masks = self.example(batch, side)
+
+    def example(self, batch: int, side: int) -> tuple[Tensor, Tensor]:
+        """Random normalised images float32 `[B, 3, side, side]` and masks uint8 `[B, side, side]`."""
         generator = torch.Generator().manual_seed(0)
-        self.images = torch.randn(batch, 3, side, side, generator=generator).to(device).contiguous(memory_format=layout)
-        self.masks = torch.randint(classes, (batch, side, side), generator=generator, dtype=torch.uint8).to(device)
-        self.device, self.low = device, low
+        images = torch.randn(batch, 3, side, side, generator=generator).to(self.device).contiguous(memory_format=self.layout)
+        return images, torch.randint(self.classes, (batch, side, side), generator=generator, dtype=torch.uint8).to(self.device)
 
     def __call__(self) -> None:
         """One step."""

@@ -20,6 +20,8 @@ from segkit.runs import write_whole
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from segkit.figures import Curve
+
 PEERS = ("monai", "torchmetrics", "onnxruntime")
 Measure = Literal["ratio", "difference", "value"]
 
@@ -83,12 +85,14 @@ class Results:
         title: What is compared with what, in one line.
         rows: In the order of the table.
         notes: What is to be said besides, one line each.
+        curves: What the figure shows in place of the rows.
     """
 
     subject: str
     title: str
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    curves: Sequence["Curve"] = ()
 
 
 def milliseconds(seconds: Sequence[float]) -> list[float]:
@@ -121,7 +125,10 @@ def as_json(results: Results, bench: Bench) -> dict[str, Any]:
         entry = {name: getattr(row, name) for name in ("group", "name", "variant", "peer", "unit", "measure", "goal", "better", "met")}
         entry |= {"result": asdict(row.result), "ours": list(row.ours), "theirs": list(row.theirs), "about": dict(row.about)}
         rows.append(entry)
-    return {"subject": results.subject, "title": results.title, "notes": list(results.notes), **surroundings(bench), "rows": rows}
+    return {
+        "subject": results.subject, "title": results.title, "notes": list(results.notes), **surroundings(bench), "rows": rows,
+        "curves": [asdict(curve) for curve in results.curves],
+    }  # fmt: skip
 
 
 def write(results: Results, bench: Bench) -> Path:
@@ -130,13 +137,17 @@ def write(results: Results, bench: Bench) -> Path:
     Raises:
         SegkitError: The folder cannot be written to.
     """
-    from segkit.figures import Mark, draw_benchmark, save
+    from segkit.figures import Mark, draw_benchmark, draw_curves, save
 
-    marks = [_mark(row) for row in results.rows]
     picture = Path(bench.config.out) / f"benchmark-{results.subject}.png"
     where = surroundings(bench)
     threads = "" if bench.device.type == "cuda" else f", {where['threads']} thread{'s' * (where['threads'] > 1)}"
-    save(draw_benchmark([Mark(**mark) for mark in marks], results.title, f"{where['device']}{threads}"), picture)
+    about = f"{where['device']}{threads}"
+    if results.curves:
+        figure = draw_curves(results.curves, results.title, about)
+    else:
+        figure = draw_benchmark([Mark(**_mark(row)) for row in results.rows], results.title, about)
+    save(figure, picture)
     write_whole(picture.with_suffix(".json"), json.dumps(as_json(results, bench), indent=1, allow_nan=False) + "\n")
     return picture
 

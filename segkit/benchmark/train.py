@@ -20,6 +20,7 @@ def measure(bench: Bench) -> Results:
         rows += _fcns(bench)
     if "smp" in bench.peers:
         rows += _memory(bench)
+    rows += _recomputed(bench)
     title = f"training steps, batch {bench.config.batch or BATCH}, {bench.config.size or SIDE}²"
     return Results("train", title, rows, ["segkit: cross-entropy + Dice, AdamW fused; smp: CrossEntropyLoss + DiceLoss, AdamW as it comes"])
 
@@ -55,10 +56,28 @@ def _fcns(bench: Bench) -> list[Row]:
     return [Row(name, times["ours"], theirs=times[peer], peer=peer, group=group) for peer in times if peer != "ours"]
 
 
-def _memory(bench: Bench) -> list[Row]:
+def _setting(bench: Bench) -> tuple[str, str | None, int, int, int]:
+    """What `training_peak` needs besides the network, as plain values."""
     low = None if bench.low == torch.float32 else str(bench.low).removeprefix("torch.")
-    rest = (bench.device.type, low, bench.config.batch or BATCH, bench.config.size or SIDE, torch.get_num_threads())
+    return bench.device.type, low, bench.config.batch or BATCH, bench.config.size or SIDE, torch.get_num_threads()
+
+
+def _recomputed(bench: Bench) -> list[Row]:
+    """What gradient checkpointing saves, and what it costs."""
+    name = _names(bench)[0]
+    rest = bench.low, bench.config.batch or BATCH, bench.config.size or SIDE
+    calls = {kind: Training(name, bench.device, *rest, recompute=kind == "with") for kind in ("with", "without")}
+    times = {kind: milliseconds(values) for kind, values in bench.time(calls).items()}
+    memory = peaks(bench, training_peak, {kind: (name, *_setting(bench), kind == "with") for kind in calls})
+    group = f"--recompute true, {SHOWN} {name}"
+    return [
+        Row("a step", times["with"], theirs=times["without"], peer="without", group=group),
+        Row("its peak memory", memory["with"], "MiB", memory["without"], "without", group=group),
+    ]
+
+
+def _memory(bench: Bench) -> list[Row]:
     names = _names(bench)
-    found = peaks(training_peak, {name: (name, *rest) for name in (*names, "smp")})
+    found = peaks(bench, training_peak, {name: (name, *_setting(bench)) for name in (*names, "smp")})
     group = f"peak memory of a step, {bench.format()}"
     return [Row(f"{SHOWN} {name}", found[name], "MiB", found["smp"], "smp, same format", goal=0.85, group=group) for name in names]

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from segkit.cli.running import run
 
-COMMANDS = ("check_data", "train", "eval", "predict", "export", "ablate", "visualize")
+COMMANDS = ("check_data", "train", "eval", "predict", "export", "ablate", "visualize", "benchmark")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

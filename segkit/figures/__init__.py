@@ -2,6 +2,7 @@
 
 from segkit.figures.benchmark import Mark, draw_benchmark
 from segkit.figures.confusion import draw_confusion
+from segkit.figures.curves import Curve, draw_curves
 from segkit.figures.features import Network, Stage, draw_features, record_stages
 from segkit.figures.operators import CHANNELS, OperatorResponses, build_variants, draw_operators, measure_operator
 from segkit.figures.overlap import RULE, Geometry, draw_overlap, list_geometries
@@ -13,6 +14,7 @@ from segkit.figures.style import save
 __all__ = [
     "CHANNELS",
     "RULE",
+    "Curve",
     "Geometry",
     "Mark",
     "Network",
@@ -23,6 +25,7 @@ __all__ = [
     "build_variants",
     "draw_benchmark",
     "draw_confusion",
+    "draw_curves",
     "draw_features",
     "draw_operators",
     "draw_overlap",

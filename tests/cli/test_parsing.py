@@ -12,6 +12,7 @@ from segkit.cli import parsing
 from segkit.cli.train import main, plain
 from segkit.config import (
     AblateConfig,
+    BenchmarkConfig,
     DataConfig,
     EvalConfig,
     FeaturesFigureConfig,
@@ -180,7 +181,8 @@ def test_an_option_of_another_version_is_named():
 
 
 def test_every_option_has_one_line_of_help():
-    for config in (TrainConfig, EvalConfig, AblateConfig, ReportConfig, OperatorFigureConfig, FeaturesFigureConfig, OverlapFigureConfig):
+    figures = (OperatorFigureConfig, FeaturesFigureConfig, OverlapFigureConfig)
+    for config in (TrainConfig, EvalConfig, AblateConfig, ReportConfig, BenchmarkConfig, *figures):
         for name, _ in parsing.options(config):
             owner = config
             *groups, leaf = name.split(".")
@@ -190,7 +192,7 @@ def test_every_option_has_one_line_of_help():
             assert f"        {leaf}: " in documented, name
 
 
-@pytest.mark.parametrize("script", ["train", "eval", "ablate", "visualize"])
+@pytest.mark.parametrize("script", ["train", "eval", "ablate", "visualize", "benchmark"])
 def test_help_and_mistakes_need_no_torch(script, tmp_path):
     code = (
         f"import sys, runpy; sys.argv = ['{script}.py', *sys.argv[1:]]\n"
