@@ -59,7 +59,9 @@ def test_the_values_are_those_of_smps_own_network(name):
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)
     theirs = getattr(smp, name)("resnet18", encoder_weights=None, classes=4).double().eval()
-    theirs.load_state_dict({k.replace("encoder.network.", "encoder.").replace(".upsample.", ".0."): v for k, v in ours.state_dict().items()})
+    theirs.load_state_dict(
+        {k.replace("encoder.network.", "encoder.").replace(".upsample.", ".0."): v for k, v in ours.state_dict().items()}
+    )
     x = torch.randn(1, 3, 128, 160, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-12)
@@ -150,7 +152,9 @@ def test_operators_stand_from_coarse_to_fine_and_scores_start_as_interpolation()
 
 def test_dropout_is_that_of_smp_unless_it_is_said():
     for name, default in (("FPN", 0.2), ("PSPNet", 0.2), ("DeepLabV3Plus", 0.5)):
-        rates = [[m.p for m in net.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)] for net in (plain(name), network(name, dropout=0.3))]
+        rates = [
+            [m.p for m in net.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)] for net in (plain(name), network(name, dropout=0.3))
+        ]
         assert rates == [[default], [0.3]]
 
 
@@ -171,11 +175,12 @@ def test_weights_from_a_file_and_other_channels(tmp_path):
 @ALL
 @pytest.mark.parametrize("encoder", ["mit_b0", "tu-convnext_atto", "tu-tf_efficientnet_lite0", "tu-swin_tiny_patch4_window7_224"])
 def test_other_encoders_fit_or_are_refused_by_name(name, encoder):
-    try:
-        net = network(name, encoder)
-    except SegkitError as error:
-        assert f"encoder {encoder!r} does not go with decoder 'smp:{name}'" in str(error)
+    dilated, swin = {"DeepLabV3", "DeepLabV3Plus", "PAN"}, encoder.startswith("tu-swin")
+    if (swin and name in dilated) or (encoder == "mit_b0" and name in ("UnetPlusPlus", "Linknet")):
+        with pytest.raises(SegkitError, match=f"encoder {encoder!r} does not go with decoder 'smp:{name}'"):
+            network(name, encoder)
         return
+    net = network(name, encoder)
     net(torch.randn(2, 3, 70, 100)).sum().backward()
     assert [key for key, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
     assert ARCHITECTURES[name].operators == 0 or network(name, encoder, upsample="nearest")(torch.randn(2, 3, 33, 70)).shape[2:] == (33, 70)
@@ -209,7 +214,9 @@ def test_what_has_no_meaning_is_refused_by_name_in_one_line(options, message):
     with pytest.raises(SegkitError, match=message) as error:
         build_model(num_classes=3, **options)
     assert "\n" not in str(error.value)
-    if "encoder 'mit" not in message and "densenet" not in message and "lists" not in message and "Guided" not in message:  # before torch is there
+    if (
+        "encoder 'mit" not in message and "densenet" not in message and "lists" not in message and "Guided" not in message
+    ):  # before torch is there
         with pytest.raises(SegkitError, match=message):
             TrainConfig(**options)
 
