@@ -1,4 +1,4 @@
-"""Encoders: images to features at strides 1, 2, 4, ... The only place that builds smp or timm networks.
+"""Encoders: images to features at strides 1, 2, 4, ... The only place, beside `smp_networks.py`, that builds smp or timm networks.
 
 Shapes: B batch, C channels, H W rows/columns.
 """
