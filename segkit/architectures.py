@@ -1,4 +1,4 @@
-"""The architectures of segmentation-models-pytorch that `--decoder smp:NAME` takes, and which options go with them. Standard library only."""
+"""The architectures of segmentation-models-pytorch behind `--decoder smp:NAME`, and their options. Standard library only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,12 +89,14 @@ def refuse_options(
         return
     taken = ARCHITECTURES[name]
     if encoder == "plain":
-        raise SegkitError(f"encoder 'plain' of decoder {decoder!r}: smp's decoders want an encoder of smp or timm, such as --encoder resnet18")
+        raise SegkitError(
+            f"encoder 'plain' of decoder {decoder!r}: smp's decoders want an encoder of smp or timm, such as --encoder resnet18"
+        )
     if upsample is not None and not taken.operators:
         able = ", ".join(PREFIX + other for other, its in ARCHITECTURES.items() if its.operators)
         raise SegkitError(
-            f"upsample {_word(upsample)} of decoder {decoder!r}: it interpolates inside its blocks, where no operator fits; leave --upsample "
-            f"out, or choose one of {able}"
+            f"upsample {_word(upsample)} of decoder {decoder!r}: it interpolates inside its blocks, where no operator fits; "
+            f"leave --upsample out, or choose one of {able}"
         )
     for option, value in (("upsample_init", upsample_init), ("upsample_width", upsample_width)):
         if value is not None and upsample is None:

@@ -361,7 +361,8 @@ class TrainConfig:
         name = architecture_of(self.decoder)
         if name and ARCHITECTURES[name].pooled and self.data.batch_size < 2 and not self.trainer.extra.get("sync_batchnorm"):
             raise SegkitError(
-                f"--data.batch_size {self.data.batch_size}: {self.decoder} normalises maps of one pixel over the images of a step; give 2 or more"
+                f"--data.batch_size {self.data.batch_size}: {self.decoder} normalises maps of one pixel over the images of a step; "
+                "give 2 or more"
             )
 
 

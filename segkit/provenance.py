@@ -53,7 +53,13 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
     rate = learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
     names = ("optimizer", "lr", "encoder_lr", "weight_decay", "momentum", "ema", "loss", "class_weights", "label_smoothing")
     dropout = config.dropout or 0.0  # what smp's network brings of its own is part of the decoder
-    rules = [*(getattr(config, name) for name in names), dropout, config.trainer.accumulate, config.trainer.clip, [rate(i) for i in range(steps)]]
+    rules = [
+        *(getattr(config, name) for name in names),
+        dropout,
+        config.trainer.accumulate,
+        config.trainer.clip,
+        [rate(i) for i in range(steps)],
+    ]
     return {
         "seed": config.seed,
         "initial": initial_hash(model),

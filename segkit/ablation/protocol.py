@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segkit.architectures import PREFIX
 from segkit.ablation.numbers import NONE, seconds, several
 from segkit.ablation.study import Study, look_up
+from segkit.architectures import PREFIX
 
 
 def protocol(study: Study) -> dict[str, str]:

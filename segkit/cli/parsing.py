@@ -14,6 +14,7 @@ from typing import Any, NoReturn, get_args, get_origin
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings  # type: ignore[attr-defined]
 
+from segkit.architectures import PREFIX, REFUSED
 from segkit.cli.options import choices, declared, options, takes_several
 from segkit.cli.running import run
 from segkit.config import TrainConfig, from_dict
@@ -157,6 +158,8 @@ class Parser(ArgumentParser):
             words = [word for word in re.findall(r"[\w:-]+", given) if word not in valid]
             near = [folded[m] for word in words for m in difflib.get_close_matches(word.lower(), folded, n=1)]
             hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+            if given.startswith(PREFIX) and (why := REFUSED.get(given.removeprefix(PREFIX))):
+                hint = f"; {given} is left out: {why}"
             rule = f"choose from {', '.join(map(str, valid))}" if valid else f"expected {self._type_name(self._kinds[key[1]])}"
             return f"--{key[1]} {given}: {rule}{hint}"
         return shortened(

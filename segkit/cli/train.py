@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from segkit.task import SegmentationTask
 
 Moments = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation per channel, in shares of white
-DESCRIPTION = "Train a U-Net, an FCN or a network of smp whose upsampling operator is one flag. With no options: the built-in scenes, in minutes, on a CPU."
+DESCRIPTION = (
+    "Train a U-Net, an FCN or a network of smp whose upsampling operator is one flag. "
+    "With no options: the built-in scenes, in minutes, on a CPU."
+)
 # what a resumed run may change: where it runs and how long, never what it computes
 CHANGEABLE = {"runs", "compile", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}

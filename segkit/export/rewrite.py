@@ -142,10 +142,12 @@ def rewrite_pools(network: nn.Module) -> int:
     """
     found = [(parent, name, m) for parent in network.modules() for name, m in parent.named_children() if type(m) is nn.AdaptiveAvgPool2d]
     sizes = [m.output_size if isinstance(m.output_size, tuple) else (m.output_size, m.output_size) for _, _, m in found]
-    pooled = [(*place[:2], size) for place, size in zip(found, sizes, strict=True) if size != (1, 1) and None not in size]
-    for parent, name, (rows, columns) in pooled:
-        setattr(parent, name, PoolByShares(rows, columns))
-    return len(pooled)
+    rewritten = 0
+    for (parent, name, _), (rows, columns) in zip(found, sizes, strict=True):
+        if rows and columns and (rows, columns) != (1, 1):
+            setattr(parent, name, PoolByShares(rows, columns))
+            rewritten += 1
+    return rewritten
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Encoders: images to features at strides 1, 2, 4, ... The only place that builds smp or timm networks.
+"""Encoders: images to features at strides 1, 2, 4, ... The only place, beside `smp_networks.py`, that builds smp or timm networks.
 
 Shapes: B batch, C channels, H W rows/columns.
 """
@@ -146,9 +146,7 @@ def build_encoder(
     return PretrainedEncoder(network, in_channels, depth)
 
 
-def build_around(
-    build: Callable[..., nn.Module], decoder: str, name: str, in_channels: int, depth: int, weights: str | None
-) -> nn.Module:
+def build_around(build: Callable[..., nn.Module], decoder: str, name: str, in_channels: int, depth: int, weights: str | None) -> nn.Module:
     """A whole network of smp, whose `encoder` gets its weights as those of `build_encoder` do.
 
     Args:
@@ -288,7 +286,7 @@ def freeze_unused(network: nn.Module, outputs: Callable[[], Sequence[Tensor]]) -
     network.eval()
     parameters = [p for p in network.parameters() if p.requires_grad]
     with torch.enable_grad():
-        gradients = torch.autograd.grad(sum(f.sum() for f in outputs()), parameters, allow_unused=True)
+        gradients = torch.autograd.grad(torch.stack([f.sum() for f in outputs()]).sum(), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
     network.train()

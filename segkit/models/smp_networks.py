@@ -141,7 +141,7 @@ class SMPNetwork(nn.Module):
             decoder, encoder=encoder, upsample=upsample, upsample_init=upsample_init, upsample_width=upsample_width, dropout=dropout
         )
         taken = ARCHITECTURES[architecture]
-        options = {} if dropout is None else {taken.dropout: dropout}
+        options = {taken.dropout: dropout} if taken.dropout and dropout is not None else {}
 
         def build(name: str, in_channels: int, depth: int, weights: str | bool | None, **flexible: object) -> nn.Module:
             import segmentation_models_pytorch as smp
@@ -192,8 +192,8 @@ class SMPNetwork(nn.Module):
         """Puts an operator in each place, coarsest first."""
         if guided := [operator.__name__ for operator in operators if getattr(operator, "guided", False)]:
             raise SegkitError(
-                f"upsample {guided[0]} of decoder {PREFIX + self.architecture!r}: it wants finer features as its guide, which smp's decoders "
-                "do not hand over; choose another operator"
+                f"upsample {guided[0]} of decoder {PREFIX + self.architecture!r}: it wants finer features as its guide, which smp's "
+                "decoders do not hand over; choose another operator"
             )
         chosen = list(zip(operators, widths, strict=True))
 
@@ -223,6 +223,7 @@ class SMPNetwork(nn.Module):
             decoder.up = nn.Sequential(OrderedDict(upsample=next_one(channels, int(decoder.up.scale_factor))))
         head = self.segmentation_head
         if isinstance(head[1], nn.Upsample):
+            assert isinstance(head[1].scale_factor, float | int)
             scores = next_one(head[0].out_channels, int(head[1].scale_factor), scores=True)
             self.segmentation_head = nn.Sequential(OrderedDict([("0", head[0]), ("upsample", scores)]))
         assert not chosen

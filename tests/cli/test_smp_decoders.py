@@ -117,7 +117,10 @@ def test_an_ablation_over_decoders_is_run_and_fair(folder, capsys):
     assert "not fair" not in capsys.readouterr().out
 
 
-def test_a_name_that_is_none_is_answered_with_the_nearest(capsys):
+def test_a_name_that_is_none_is_answered_with_the_nearest_or_the_reason(capsys):
     with pytest.raises(SystemExit):
         Parser(TrainConfig, "").read(["--decoder", "smp:deeplabv3plus"])
     assert "did you mean smp:DeepLabV3Plus?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        Parser(TrainConfig, "").read(["--decoder", "smp:DPT"])
+    assert "smp:DPT is left out: it takes a plain vision transformer" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segkit.export import rewrite_operators
-from segkit.export.rewrite import NestedGroupNorm, as_transposed, rewrite_group_norms
+from segkit.export.rewrite import NestedGroupNorm, PoolByShares, as_transposed, rewrite_group_norms, rewrite_pools
 from segkit.models import build_model
 from segkit.upsampling import UPSAMPLERS, Bilinear, Nearest
 
@@ -93,3 +93,29 @@ def test_group_norms_are_exact_in_onnxruntime_on_a_dark_and_even_image(tmp_path)
     own, nested = errors
     assert nested < 5e-5
     assert nested < own / 5  # else the rewriting is of no more use
+
+
+@pytest.mark.parametrize("cells", [(1, 1), (2, 2), (3, 3), (6, 6), (2, 5)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 7), (12, 31)])
+def test_pooling_by_shares_is_adaptive_pooling(cells, size):
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(PoolByShares(*cells)(x), nn.AdaptiveAvgPool2d(cells)(x), rtol=0, atol=1e-12)
+
+
+def test_pools_to_more_than_one_cell_are_rewritten_and_no_others():
+    network = nn.Sequential(*(nn.AdaptiveAvgPool2d(size) for size in (1, (1, 1), 3, (2, 6), (None, 4))))
+    assert rewrite_pools(network) == 2
+    assert [type(layer) is PoolByShares for layer in network] == [False, False, True, True, False]
+    assert [(layer.rows, layer.columns) for layer in network[2:4]] == [(3, 3), (2, 6)]
+
+
+def test_pools_of_any_size_reach_onnxruntime(tmp_path):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(6)).eval()
+    x = torch.randn(1, 2, 9, 13)
+    expected = [network(x), network(x[..., :4, :5])]
+    assert rewrite_pools(network) == 1
+    sizes = {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
+    torch.onnx.export(network, (x,), tmp_path / "a.onnx", dynamo=True, input_names=["x"], dynamic_shapes=(sizes,), verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    for image, wanted in zip((x, x[..., :4, :5]), expected, strict=True):
+        np.testing.assert_allclose(session.run(None, {"x": image.contiguous().numpy()})[0], wanted, atol=1e-6)

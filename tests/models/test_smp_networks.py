@@ -185,11 +185,12 @@ def test_weights_from_a_file_and_other_channels(tmp_path):
 @ALL
 @pytest.mark.parametrize("encoder", ["mit_b0", "tu-convnext_atto", "tu-tf_efficientnet_lite0", "tu-swin_tiny_patch4_window7_224"])
 def test_other_encoders_fit_or_are_refused_by_name(name, encoder):
-    try:
-        net = network(name, encoder)
-    except SegkitError as error:
-        assert f"encoder {encoder!r} does not go with decoder 'smp:{name}'" in str(error)
+    dilated, swin = {"DeepLabV3", "DeepLabV3Plus", "PAN"}, encoder.startswith("tu-swin")
+    if (swin and name in dilated) or (encoder == "mit_b0" and name in ("UnetPlusPlus", "Linknet")):
+        with pytest.raises(SegkitError, match=f"encoder {encoder!r} does not go with decoder 'smp:{name}'"):
+            network(name, encoder)
         return
+    net = network(name, encoder)
     net(torch.randn(2, 3, 70, 100)).sum().backward()
     assert [key for key, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
     assert ARCHITECTURES[name].operators == 0 or network(name, encoder, upsample="nearest")(torch.randn(2, 3, 33, 70)).shape[2:] == (33, 70)
