@@ -13,16 +13,17 @@ import yaml
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
+from segkit.benchmark.calls import build, cost, inputs
+from segkit.benchmark.operator_table import FIRST, LAST, initial_index
 from segkit.checkpoint import save_checkpoint
 from segkit.cli import ablate
 from segkit.cli.arguments import Arguments
 from segkit.cli.parsing import Parser, options
 from segkit.cli.visualize import FIGURES
 from segkit.config import AblateConfig, BenchmarkConfig, CheckConfig, EvalConfig, ExportConfig, PredictConfig, TrainConfig, from_dict
-from segkit.metrics import operator_index
 from segkit.models import UNet
 from segkit.task import SegmentationTask
-from segkit.upsampling import UPSAMPLERS, build_upsampler
+from segkit.upsampling import UPSAMPLERS, rewriting
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -155,26 +156,26 @@ def test_ci_installs_and_tests_as_the_readme_says():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
 
 
-def table():
-    """The rows of the table of operators: name -> cells."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line.startswith("| `")]
-    return {row[0].strip("`"): row for row in rows if row[0].strip("`") in UPSAMPLERS}
+def rows(text):
+    """The rows of a table of operators: name -> cells."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row for row in cells if row[0].strip("`") in UPSAMPLERS}
 
 
-def test_the_table_lists_every_operator():
-    assert set(table()) == set(UPSAMPLERS)
+DEFINED, MEASURED = README.split(FIRST)[0], README.split(FIRST)[1].split(LAST)[0]  # `tests/test_costs.py` computes the formulas
+
+
+def test_the_tables_list_every_operator():
+    assert set(rows(DEFINED)) == set(rows(MEASURED)) == set(UPSAMPLERS)
 
 
 @pytest.mark.parametrize("name", sorted(UPSAMPLERS))
-def test_the_table_of_operators(name):
-    _, _, kernel, parameters, network, smooth, standard, _ = table()[name]
-    for c, d, s in ((5, 7, 2), (4, 6, 3)):
-        k = {"s": s, "2s (odd s: 2s - 1)": 2 * s - s % 2, "3": 3}[kernel]
-        expected = {"k²CD": k**2 * c * d, "s²k²CD": s**2 * k**2 * c * d}[parameters]
-        assert UPSAMPLERS[name](c, d, s).conv.weight.numel() == expected
-    defaults = TrainConfig()
-    model = UNet(6, encoder=defaults.encoder, decoder_channels=defaults.decoder_channels, upsample=name)
-    assert f"{sum(p.numel() for p in model.parameters()):,}" == network
-    for init, index in (("smooth", smooth), ("standard", standard)):
-        torch.manual_seed(0)
-        assert f"{operator_index(build_upsampler(UPSAMPLERS[name], 64, 64, 2, init)):.2f}" == index
+def test_the_table_of_measured_operators(name):
+    _, parameters, macs, _, before, after, exported, repeats = rows(MEASURED)[name]
+    operator = build(UPSAMPLERS[name], 64, 32)
+    with rewriting("off"):
+        counted = cost(operator, inputs(operator, torch.zeros(1, 64, 64, 64), 32))
+    assert (parameters, macs) == (f"{counted['params']:,}", f"{counted['MACs'] / 1e6:,.1f} M")
+    assert before == f"{initial_index(UPSAMPLERS[name], 0):.2f}"
+    assert 0 <= float(after) <= 1
+    assert {exported, repeats} == {"yes"}

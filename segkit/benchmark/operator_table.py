@@ -5,7 +5,6 @@ Shapes: B batch, C/D channels in/out, H W rows/columns, s scale.
 
 import math
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,10 +28,8 @@ from segkit.upsampling import UPSAMPLERS, build_upsampler, rewriting
 FIRST, LAST = "<!-- operators -->", "<!-- /operators -->"
 C, D, SIDE = 64, 32, 64  # of the counts and the latency
 COLUMNS = (
-    "`--upsample`", "parameters", "MACs per input pixel", f"parameters, {C} to {D}", f"MACs, {SIDE}²", "time", "CI before", "CI after",
-    "ONNX", "deterministic", "paper",
+    "`--upsample`", f"parameters, {C} to {D}", f"MACs, {SIDE}²", "time", "CI before", "CI after", "ONNX", "deterministic",
 )  # fmt: skip
-PAPER = re.compile(r"[A-Z][\w-]+(?: et al\.|(?:, [A-Z][\w-]+)* (?:&|and) [A-Z][\w-]+)?,? \(?(?:19|20)\d\d\b")
 
 
 def write_table(bench: Bench, path: str) -> None:
@@ -73,13 +70,10 @@ def operator_rows(bench: Bench) -> list[list[str]]:
         operator = build(cls, C, D)
         with rewriting("off"):  # the form that the operator is defined by; a faster one folds its weights first
             counted = cost(operator, inputs(operator, torch.zeros(1, C, SIDE, SIDE), D))
-        weights = sum(p.numel() for p in operator.parameters() if p.ndim > 1)
         before, after = initial_index(cls, bench.config.seed), trained_index(name, bench.config.table_steps, bench.config.seed)
         rows.append(
             [
                 f"`{name}`",
-                getattr(cls, "params_formula", None) or _per_pair(weights),
-                getattr(cls, "macs_formula", None) or _per_pair(counted["MACs"] / SIDE**2),
                 f"{counted['params']:,}",
                 f"{counted['MACs'] / 1e6:,.1f} M",
                 f"{times[name]:.2f}",
@@ -87,15 +81,9 @@ def operator_rows(bench: Bench) -> list[list[str]]:
                 _digits(after),
                 exports(operator),
                 "yes" if repeats(operator, bench.device) else "no",
-                ", ".join(papers(cls)),
             ]
         )
     return rows
-
-
-def _per_pair(count: float) -> str:
-    share = count / (C * D)
-    return f"{share:g} CD" if 4 * share == int(4 * share) else f"{count:,.0f}"
 
 
 def _digits(index: float) -> str:
@@ -205,9 +193,3 @@ def _deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-def papers(cls: type[nn.Module]) -> list[str]:
-    """The papers that the description of an operator names, as author and year."""
-    given = getattr(cls, "paper", None)
-    return [given] if given else list(dict.fromkeys(found.replace("(", "") for found in PAPER.findall(cls.__doc__ or "")))

@@ -14,14 +14,13 @@ from segkit.benchmark.operator_table import (
     exports,
     initial_index,
     markdown,
-    papers,
     repeats,
     replaced,
     trained_index,
 )
 from segkit.cli.benchmark import main
 from segkit.errors import SegkitError
-from segkit.upsampling import UPSAMPLERS, Bilinear, Nearest
+from segkit.upsampling import UPSAMPLERS, Nearest
 
 TEXT = "before\n\n<!-- operators -->\nold\n<!-- /operators -->\nafter\n"
 
@@ -66,7 +65,6 @@ def test_the_table_of_all_operators(tmp_path, monkeypatch, capsys):
     rows = [dict(zip(COLUMNS, cells(line), strict=True)) for line in first.splitlines() if line.startswith("| `")][1:]
     assert [row["`--upsample`"] for row in rows] == [f"`{name}`" for name in some]
     nearest = rows[0]
-    assert (nearest["parameters"], nearest["MACs per input pixel"]) == ("9 CD", "36 CD")
     assert nearest["MACs, 64²"] == f"{36 * 64 * 32 * 64**2 / 1e6:.1f} M"
     assert nearest["parameters, 64 to 32"] == f"{9 * 64 * 32 + 32:,}"
     assert nearest["CI before"] == "0.00"
@@ -86,8 +84,8 @@ def cells(line):
 
 def test_a_table_is_markdown():
     rule, row = markdown([["a"] * len(COLUMNS)]).splitlines()[1:]
-    assert rule == "| " + " | ".join(["---"] * 11) + " |"
-    assert row == "| " + " | ".join("a" * 11) + " |"
+    assert rule == "| " + " | ".join(["---"] * 8) + " |"
+    assert row == "| " + " | ".join("a" * 8) + " |"
 
 
 def test_operators_with_a_guide_are_built_counted_and_timed_like_others():
@@ -97,12 +95,6 @@ def test_operators_with_a_guide_are_built_counted_and_timed_like_others():
     assert cost(operator, given) == {"params": 8 * 4 + 4 + 4 * 4 + 4, "MACs": 8 * 4 * 5 * 6 + 4 * 4 * 10 * 12}
     assert initial_index(Guided, 0) == pytest.approx(0, abs=1e-10)
     assert repeats(build(Guided, 64, 32), torch.device("cpu"))
-
-
-def test_papers_are_those_of_the_description():
-    assert papers(Guided) == ["Someone & Other 2020", "Third et al. 2019"]
-    assert papers(Nearest) == ["Odena et al. 2016"]
-    assert papers(type("Own", (Bilinear,), {"paper": "Me 2021"})) == ["Me 2021"]
 
 
 class Unstable(nn.Module):
