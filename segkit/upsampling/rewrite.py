@@ -20,6 +20,8 @@ FASTER: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     "nearest": {"cpu": (torch.float32, torch.bfloat16, torch.float64)},
 }
 
+PIXELS = 256  # of a batch; with fewer, folding the weights takes longer than it saves
+
 _choice: Rewriting = "auto"
 
 
@@ -41,9 +43,11 @@ def rewriting(choice: Rewriting) -> Iterator[None]:
 
 
 def rewritten(name: str, x: Tensor) -> bool:
-    """Whether operator `name` computes its rewritten form of input `x`."""
+    """Whether operator `name` computes its rewritten form of input `x` `[B, C, H, W]`."""
     if _choice != "auto":
         return _choice == "on"
+    if torch.compiler.is_exporting() or x.shape[0] * x.shape[2] * x.shape[3] < PIXELS:
+        return False
     device = x.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     return kind in FASTER[name].get(device, ())

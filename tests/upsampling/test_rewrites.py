@@ -44,7 +44,7 @@ def test_a_whole_network_has_the_same_logits_and_gradients_either_way():
 
 
 def test_the_faster_form_is_taken_where_it_was_measured(monkeypatch):
-    operator, x, taken = Nearest(2, 2), torch.randn(1, 2, 3, 3), []
+    operator, x, taken = Nearest(2, 2), torch.randn(4, 2, 8, 8), []
     monkeypatch.setattr(operator, "plain", lambda x: taken.append("plain"))
     for kinds, autocast, expected in (((torch.float32,), False, []), ((), False, ["plain"]), ((torch.float32,), True, ["plain"])):
         monkeypatch.setitem(FASTER, "nearest", {"cpu": kinds})
@@ -52,12 +52,16 @@ def test_the_faster_form_is_taken_where_it_was_measured(monkeypatch):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):  # the type of the arithmetic counts, not that of the input
             operator(x)
         assert taken == expected
+    taken.clear()
+    monkeypatch.setitem(FASTER, "nearest", {"cpu": (torch.float32,)})
+    operator(x[:3])  # too few pixels for folding to pay
+    assert taken == ["plain"]
     with rewriting("on"):
         operator(x)
         with rewriting("off"):
             operator(x)
         operator(x)
-    assert taken == ["plain", "plain"]
+    assert taken == ["plain"] * 2
 
 
 def test_what_is_rewritten_has_a_plain_form_beside_it():
