@@ -260,7 +260,7 @@ class TrainConfig:
         deterministic: only algorithms that repeat bit for bit, at a cost in speed
         upsample: upsampling operator of the decoder, one for all stages or a list with one per stage (deepest first); default: transpose,
             and in a network of smp its own interpolation
-        upsample_init: initial weights of the operators; default: smooth, and in an FCN bilinear for transposed convolution
+        upsample_init: initial weights of the operators; default: smooth, and in an FCN bilinear for transpose and transpose_k2
         upsample_width: channels of a 1x1 convolution before each operator, one per stage, deepest first, to compare operators at one
             cost; default: no such convolution
         decoder: segmentation decoder: a U-Net, an FCN, or an architecture of segmentation-models-pytorch
@@ -338,7 +338,7 @@ class TrainConfig:
                 f"--decoder_channels {self.decoder_channels}: give one width of at least 1 per stage, such as [256,128,64,32,16]"
             )
         if self.recompute and self.compile:
-            raise SegkitError("--recompute true with --compile true: torch cannot compile what is computed twice; leave one of them out")
+            raise SegkitError("--recompute true with --compile true: the two do not go together; leave one of them out")
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):
             raise SegkitError(
                 f"--class_weights {self.class_weights}: give none, median_frequency, or one number per class, such as [1,2.5,1]"
@@ -591,7 +591,7 @@ class OperatorFigureConfig:
         upsample: operators to draw, one with its worked example; default: all, or those of the checkpoint
         checkpoint: run folder or .ckpt file whose operators are drawn stage by stage, before and after training
         scale: upsampling factor
-        init: initial weights of what is shown for one initialisation only; bilinear is for transposed convolution only
+        init: initial weights of what is shown for one initialisation only; bilinear is for transpose and transpose_k2 only
         seed: decides the random weights
         out: file to write, .png or .pdf
     """

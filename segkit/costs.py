@@ -95,13 +95,13 @@ def _linear_cost(
 ) -> tuple[int, list[int], list[int]]:
     """A step between widths in which costs are linear, what operators of one step cost, and what each further step adds."""
     problem = SegkitError(f"--match {what}: the cost of the operators is not linear in their width; use --match native")
-    for grain in (1, 4):  # four channels share the points of dysample; four are summed by bilinear_additive
+    for grain in (1, 4, 64, 256):  # four channels share the points of dysample; s² are summed by bilinear_additive
         try:
             one, two, three = (
                 [values[what] for name, values in count(build([grain * n] * stages), size, in_channels).items() if name] for n in (1, 2, 3)
             )
         except SegkitError as error:
-            problem = SegkitError(f"--match {what}: {error}")
+            problem = SegkitError(f"--match {what}: {str(error).split(' (with ')[0]}; use --match native")
             continue
         slope = [b - a for a, b in zip(one, two, strict=True)]
         if slope == [c - b for b, c in zip(two, three, strict=True)]:
@@ -141,7 +141,7 @@ def peak_memory(call: Callable[[], object], device: torch.device) -> float:
         Path("/proc/self/clear_refs").write_text("5")  # the record becomes what is in use now
     before = _record()
     call()
-    return float(_record() - before) / 2**20
+    return max(0.0, float(_record() - before) / 2**20)  # what the kernel counts of a process lags by some pages
 
 
 def _record() -> int:

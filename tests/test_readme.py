@@ -23,7 +23,7 @@ from segkit.cli.visualize import FIGURES
 from segkit.config import AblateConfig, BenchmarkConfig, CheckConfig, EvalConfig, ExportConfig, PredictConfig, TrainConfig, from_dict
 from segkit.models import UNet
 from segkit.task import SegmentationTask
-from segkit.upsampling import UPSAMPLERS, rewriting
+from segkit.upsampling import UPSAMPLERS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -173,8 +173,7 @@ def test_the_tables_list_every_operator():
 def test_the_table_of_measured_operators(name):
     _, parameters, macs, _, before, after, exported, repeats = rows(MEASURED)[name]
     operator = build(UPSAMPLERS[name], 64, 32)
-    with rewriting("off"):
-        counted = cost(operator, inputs(operator, torch.zeros(1, 64, 64, 64), 32))
+    counted = cost(operator, inputs(operator, torch.zeros(1, 64, 64, 64), 32))
     assert (parameters, macs) == (f"{counted['params']:,}", f"{counted['MACs'] / 1e6:,.1f} M")
     assert before == f"{initial_index(UPSAMPLERS[name], 0):.2f}"
     assert 0 <= float(after) <= 1

@@ -139,7 +139,7 @@ def _meets(settings: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
 def arm_name(settings: Mapping[str, Any]) -> str:
     """`bilinear` for one axis, `bilinear, lr=0.001` for more: operators and decoders go without the name of their option.
 
-    `own` is the operator that the decoder decides: the interpolation of smp's network, or segkit's default.
+    `own` is the interpolation of smp's network.
     """
     settings = {k: "own" if k == "upsample" and v is None else v for k, v in settings.items()}
     named = [
@@ -202,14 +202,17 @@ def build_arms(
         aa: Add the baseline with seeds that follow on the others.
 
     Raises:
-        SegkitError: There is no such baseline.
+        SegkitError: There is no such baseline, or two arms are the same.
     """
     arms = []
     for changes, fingerprint in zip(settings, fingerprints, strict=True):
         config = _decided(with_settings(base, changes))
-        shown = {k: v for k, v in changes.items() if k != "upsample_width"}
+        shown = {k: config[k] if k == "upsample" else v for k, v in changes.items() if k != "upsample_width"}
         arms.append(Arm(arm_name(shown), dict(changes), config, {s: trial_name(config, s, fingerprint) for s in seeds}))
     names = [arm.name for arm in arms]
+    for one, other in itertools.combinations(arms, 2):
+        if one.trials == other.trials:
+            raise SegkitError(f"arms {one.name!r} and {other.name!r} are the same runs: leave one of them out")
     chosen = baseline or names[0]
     if chosen not in names:
         raise unknown("baseline", chosen, names)

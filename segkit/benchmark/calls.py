@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.benchmark.bench import Bench
+from segkit.upsampling import is_guided, rewriting
 
 BASE = "bilinear, conv3x3"
 
@@ -39,14 +40,14 @@ class Steps(nn.Module):
 
 def build(cls: type[nn.Module], in_channels: int, out_channels: int, scale: int = 2) -> nn.Module:
     """An operator; one that looks at a guide gets one of D channels."""
-    if getattr(cls, "guided", False):
+    if is_guided(cls):
         return cls(in_channels, out_channels, scale, guide_channels=out_channels)
     return cls(in_channels, out_channels, scale)
 
 
 def inputs(operator: nn.Module, x: Tensor, out_channels: int, scale: int = 2) -> tuple[Tensor, ...]:
     """What an operator is called with: `x` `[B, C, H, W]` and, where it looks at one, a random guide `[B, D, s*H, s*W]`."""
-    if not getattr(operator, "guided", False):
+    if not is_guided(operator):
         return (x,)
     shape = (len(x), out_channels, scale * x.shape[-2], scale * x.shape[-1])
     guide = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(x)
@@ -55,9 +56,9 @@ def inputs(operator: nn.Module, x: Tensor, out_channels: int, scale: int = 2) ->
 
 
 def cost(operator: nn.Module, given: tuple[Tensor, ...]) -> dict[str, int]:
-    """Parameters, and multiply-adds of convolutions and matrix products per image."""
+    """Parameters, and multiply-adds of convolutions and matrix products per image, in the form that the operator is defined by."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, torch.no_grad(), rewriting("off"):
         operator(*given)
     return {"params": sum(p.numel() for p in operator.parameters()), "MACs": counter.get_total_flops() // 2 // len(given[0])}
 

@@ -1,8 +1,6 @@
 """Peaks of memory, each taken in a process of its own."""
 
-import gc
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,28 +27,6 @@ def peaks(bench: Bench, function: Callable[..., float], calls: Mapping[str, tupl
     return found
 
 
-def growth(call: Callable[[], object], device: torch.device) -> float:
-    """MiB that `call` needs at most beyond what is there now, as `segkit.costs.peak_memory`.
-
-    On Linux the peak so far is forgotten first: what was there while network and images were made, and is gone, hides nothing.
-    """
-    forget, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if device.type == "cuda" or not forget.exists():
-        return peak_memory(call, device)
-    gc.collect()
-    try:
-        forget.write_text("5")
-    except OSError:  # a container may forbid it
-        return peak_memory(call, device)
-    before = _kib(status.read_text(), "VmRSS")
-    call()
-    return (_kib(status.read_text(), "VmHWM") - before) / 1024
-
-
-def _kib(status: str, name: str) -> int:
-    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
-
-
 def training_peak(name: str, device: str, low: str | None, batch: int, side: int, threads: int, recompute: bool = False) -> float:
     """MiB that two training steps need beyond network, images and libraries: activations, gradients, the state of the optimiser."""
     from segkit.benchmark.networks import Training
@@ -62,4 +38,4 @@ def training_peak(name: str, device: str, low: str | None, batch: int, side: int
         step()
         step()
 
-    return growth(two, torch.device(device))
+    return peak_memory(two, torch.device(device))

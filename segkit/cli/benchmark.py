@@ -38,6 +38,7 @@ OWN = {  # options of some subjects only
     "size": ("operators", "train", "infer", "eval", "tile", "scaling"),
     "batch": ("operators", "train", "infer", "eval", "scaling"),
     "images": ("data", "eval"),
+    "precision": ("operators", "train", "infer", "eval", "tile", "overhead", "scaling"),
     "workers": ("data",),
     "root": ("data",),
     "window": ("tile",),

@@ -37,13 +37,17 @@ def measure_costs(config: TrainConfig) -> dict[str, object]:
 
     from segkit.costs import measure
     from segkit.data.module import SegmentationDataModule
+    from segkit.models.recompute import recompute_activations
     from segkit.provenance import device_name
+    from segkit.upsampling import rewriting
 
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
     weights = data.class_weights(config.class_weights) if isinstance(config.class_weights, list) else None
     gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     task = build_task(config, data.classes.names, data.classes.colors, weights).to(device)
+    if config.recompute:
+        recompute_activations(task.model)
     low = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.trainer.precision)
     if config.trainer.precision == "64-true":
         task.double()
@@ -74,7 +78,8 @@ def measure_costs(config: TrainConfig) -> dict[str, object]:
     image = torch.randint(256, (1, config.in_channels, *scored.size(0)), dtype=torch.uint8, device=device)
     about = {"device": device_name(config.trainer.accelerator), "precision": config.trainer.precision, "batch": list(images.shape)}
     began = time.perf_counter()
-    costs = {**measure(infer, task.model, step, image, device), **about, **run_length(config, data)}
+    with rewriting(config.rewrite):
+        costs = {**measure(infer, task.model, step, image, device), **about, **run_length(config, data)}
     return {**costs, "measuring_s": time.perf_counter() - began}
 
 

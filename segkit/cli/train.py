@@ -85,7 +85,7 @@ def operator_start(config: TrainConfig) -> str:
     """What the header says of the operators."""
     if config.upsample is None:
         return f"the own interpolation of {config.decoder}"
-    init = config.upsample_init or ("smooth" if config.decoder in ("unet", "smp:Unet") else "bilinear where transposed, else smooth")
+    init = config.upsample_init or ("smooth" if config.decoder in ("unet", "smp:Unet") else "bilinear (transpose, transpose_k2) or smooth")
     return f"{operator_name(config)}, initialised {init}"
 
 

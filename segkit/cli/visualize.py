@@ -107,7 +107,7 @@ def draw_trained(config: OperatorFigureConfig, checkpoint: Path) -> None:
         raise no_operator(checkpoint)
     before, after = (operators(model) for model in (initial_task(task, checkpoint).model, task.model))
     names: dict[type, str] = {cls: name for name, cls in UPSAMPLERS.items()}
-    kinds = {stage: names[type(operator)] for stage, operator in after.items()}
+    kinds = {stage: names[type(getattr(operator, "operator", operator))] for stage, operator in after.items()}
     wanted = config.upsample[0] if config.upsample else None
     if wanted and wanted not in kinds.values():
         raise SegkitError(f"--upsample {wanted}: the run has {', '.join(sorted(set(kinds.values())))} only")

@@ -40,6 +40,7 @@ class FoldedUnetStage(nn.Module):
         conv, norm, self.activation = stage.conv1
         weight = conv.weight.double()
         shift = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.double()
+        assert isinstance(norm, nn.BatchNorm2d | nn.Identity), norm
         if isinstance(norm, nn.BatchNorm2d):
             assert norm.running_mean is not None
             assert norm.running_var is not None

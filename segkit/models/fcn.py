@@ -31,7 +31,7 @@ class FCN(nn.Module):
         encoder_weights: None, "imagenet", or a `.safetensors` / `.pt` file.
         in_channels: Channels of the images; pretrained first layers are adapted (`segkit.models.encoders.build_encoder`).
         upsample: Name in `segkit.upsampling.UPSAMPLERS`, a class of your own, or a list with one per operator, coarsest first.
-        upsample_init: Initial weights of the operators; default `bilinear` for transposed convolution, `smooth` for the others.
+        upsample_init: Initial weights of the operators; default `bilinear` for `transpose` and `transpose_k2`, `smooth` for the others.
         upsample_width: Channels of a 1x1 convolution before each operator, coarsest first; default: no such convolution.
         norm: Normalisation layers of the plain encoder.
         dropout: Probability of dropping a channel before the score layers, in [0, 1).

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from segkit.errors import SegkitError
@@ -21,7 +22,7 @@ def recompute_activations(network: nn.Module) -> None:
     """
     parts = [module for module in network.modules() if isinstance(getattr(module, "recompute", None), bool)]
     if not parts:
-        raise SegkitError("--recompute true: this network has no part that can be computed again; a U-Net or an smp decoder has")
+        raise SegkitError("--recompute true: no part of this network can be computed again; a U-Net, smp's decoders, a plain encoder can")
     for part in parts:
         part.recompute = True  # type: ignore[assignment]
 
@@ -44,14 +45,14 @@ def _contexts(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractCo
 @contextmanager
 def same_statistics(part: nn.Module) -> Iterator[None]:
     """Keeps batch norms from counting the same batch twice."""
-    norms = [module for module in part.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
-    momenta = [norm.momentum for norm in norms]
+    norms = [module for module in part.modules() if isinstance(module, _BatchNorm) and module.training]
+    before = [(norm.momentum, None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()) for norm in norms]
     try:
         for norm in norms:
             norm.momentum = 0.0
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, (momentum, count) in zip(norms, before, strict=True):
             norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.sub_(1)
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)

@@ -17,7 +17,7 @@ from segkit.models.blocks import pad_to_stride
 from segkit.models.encoders import PretrainedEncoder, build_around, freeze_unused
 from segkit.models.recompute import run
 from segkit.models.stages import per_stage, width_per_stage
-from segkit.upsampling import Operator, Transpose, TransposeK2, build_upsampler
+from segkit.upsampling import Operator, Transpose, TransposeK2, build_upsampler, is_guided
 from segkit.upsampling.interpolate import fold_nearest
 from segkit.upsampling.rewrite import rewritten
 
@@ -72,10 +72,10 @@ class NearestUnetStage(nn.Module):
 
     def forward(self, coarse: Tensor, height: int, width: int, skip_connection: Tensor | None = None) -> Tensor:
         """`[B, C, H, W]` and `[B, S, 2H, 2W]` (or None) -> `[B, D, 2H, 2W]`; height and width are 2H and 2W."""
-        if rewritten("nearest", coarse):
+        if rewritten("nearest", coarse, 2):
             weight, c = self.conv1[0].weight, coarse.shape[1]
             x = conv_transpose2d(coarse, fold_nearest(weight[:, :c], 2), None, stride=2, padding=1)
-            if skip_connection is not None:
+            if skip_connection is not None and self.skip_channels:
                 x = x + conv2d(skip_connection, weight[:, c:], padding=1)
         else:
             x = self.plain(coarse, height, width, skip_connection)
@@ -190,7 +190,7 @@ class SMPNetwork(nn.Module):
 
     def _swap(self, operators: Sequence[type[nn.Module]], init: str | None, widths: Sequence[int | None]) -> None:
         """Puts an operator in each place, coarsest first."""
-        if guided := [operator.__name__ for operator in operators if getattr(operator, "guided", False)]:
+        if guided := [operator.__name__ for operator in operators if is_guided(operator)]:
             raise SegkitError(
                 f"upsample {guided[0]} of decoder {PREFIX + self.architecture!r}: it wants finer features as its guide, which smp's "
                 "decoders do not hand over; choose another operator"

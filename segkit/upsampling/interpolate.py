@@ -25,7 +25,8 @@ def start_convolution(conv: nn.Conv2d, init: str, operator: Upsampler, summed: i
     if init == "standard":
         conv.reset_parameters()
     elif init == "smooth":
-        conv.weight.data = kaiming_normal(tuple(conv.weight.shape), fan_in=summed or conv.weight[0].numel())
+        with torch.no_grad():
+            conv.weight.copy_(kaiming_normal(tuple(conv.weight.shape), fan_in=summed or conv.weight[0].numel()))
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)
     else:
@@ -84,7 +85,7 @@ class Nearest(Upsampler):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        if not rewritten("nearest", x):
+        if not rewritten("nearest", x, self.scale):
             return self.plain(x)
         return conv_transpose2d(x, fold_nearest(self.conv.weight, self.scale), self.conv.bias, stride=self.scale, padding=1)
 

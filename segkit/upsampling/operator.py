@@ -44,8 +44,8 @@ class Upsampler(nn.Module, ABC):
 
         Args:
             init: `smooth` (Kaiming variance, the s x s phases tied: a constant input gives a constant interior), `standard` (PyTorch's
-                own default for the layers used, phases untied), or `bilinear` (fixed interpolation weights to start from, only where
-                the operator is a transposed convolution).
+                own default for the layers used, phases untied), or `bilinear` (the weights of interpolation to start from;
+                `transpose` and `transpose_k2` only).
         """
 
     def extra_repr(self) -> str:
@@ -78,7 +78,7 @@ def no_such_init(operator: Upsampler, init: str) -> SegkitError:
     """The error for an initialisation that `operator` does not have."""
     if init == "bilinear":
         return SegkitError(
-            f"upsample_init='bilinear' is defined for transposed convolution only, not for {type(operator).__name__}: use 'smooth'"
+            f"upsample_init='bilinear' is defined for transpose and transpose_k2 only, not for {type(operator).__name__}: use 'smooth'"
         )
     return SegkitError(f"unknown upsample_init {init!r}; choose from {', '.join(INITS)}")
 
@@ -94,7 +94,7 @@ class Projected(nn.Module):
 
     def __init__(self, in_channels: int, width: int, operator: nn.Module) -> None:
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels, self.out_channels = in_channels, getattr(operator, "out_channels", None)
         self.guided, self.scale = is_guided(operator), getattr(operator, "scale", None)
         self.project = nn.Conv2d(in_channels, width, 1, bias=False)
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")  # keeps the variance: nothing non-linear follows

@@ -77,7 +77,7 @@ class FADE(GuidedUpsampler):
 
     Kernels come from the input and from the guide: each is compressed to 64 channels, and one 3x3 convolution slides over both, over the
     input in steps of a coarse pixel and over the guide in steps of a fine one (semi-shift convolution); their sum passes a softmax. A gate
-    that is predicted from the input blends the guide in; where the two differ in channels, a 1x1 convolution makes them equal.
+    that is predicted from the input blends the guide in, which a 1x1 convolution has brought to C channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, scale: int = 2, guide_channels: int = 3) -> None:

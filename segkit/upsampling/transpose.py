@@ -3,6 +3,7 @@
 Shapes: B batch, C/D channels in/out, H W rows/columns, s scale, k kernel size.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
@@ -72,7 +73,8 @@ class FCNBilinear(Upsampler):
         if init == "standard":
             self.conv.reset_parameters()
         elif init == "smooth":
-            self.conv.weight.data = kaiming_normal(tuple(self.conv.weight.shape), fan_in=self.in_channels)
+            with torch.no_grad():
+                self.conv.weight.copy_(kaiming_normal(tuple(self.conv.weight.shape), fan_in=self.in_channels))
             assert self.conv.bias is not None
             nn.init.zeros_(self.conv.bias)
         else:
@@ -116,8 +118,7 @@ class TransposeLarge(Upsampler):
     def forward(self, x: Tensor) -> Tensor:
         border = (self.conv.kernel_size[0] - self.small.kernel_size[0]) // 2
         weight = self.conv.weight + pad(self.small.weight, (border,) * 4)
-        shift = (self.scale + 1) % 2
-        padding = (weight.shape[-1] - self.scale + shift) // 2
+        padding, shift = int(self.conv.padding[0]), self.conv.output_padding[0]
         return conv_transpose2d(x, weight, self.conv.bias, self.scale, padding, output_padding=shift)
 
 

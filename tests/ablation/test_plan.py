@@ -115,6 +115,15 @@ def test_every_arm_has_every_seed_and_the_baseline_meets_itself_under_others():
         build_arms(BASE, combinations({"upsample": ["bilinear", "nearest"]}), [3], ["f", "f"], "nearst", False)
 
 
+def test_an_operator_that_the_decoder_decides_has_its_name_and_no_arm_stands_twice():
+    network = {**BASE, "encoder": "resnet18"}
+    axes = {"decoder": ["unet", "smp:FPN"], "upsample": [None]}
+    arms, _ = build_arms(network, combinations(axes), [3], ["f", "f"], None, False)
+    assert [arm.name for arm in arms] == ["unet, transpose", "smp:FPN, own"]
+    with pytest.raises(SegkitError, match="arms 'transpose' and 'transpose' are the same runs: leave one of them out"):
+        build_arms(BASE, combinations({"upsample": [None, "transpose"]}), [3], ["f", "f"], None, False)
+
+
 def test_seeds_come_one_after_the_other_and_are_shifted_where_the_baseline_meets_itself():
     one = plan()
     assert [(seed, arm.name) for seed, arm in one.pairs()] == [(3, "bilinear"), (3, "nearest"), (4, "bilinear"), (4, "nearest")]

@@ -18,11 +18,15 @@ TINY += " --trainer.accelerator cpu --trainer.devices 1 --wandb.mode disabled --
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two tiny trained runs: a U-Net with two kinds of operators, and an FCN-8s."""
+    """Three tiny trained runs: two kinds of operators in a U-Net, an FCN-8s, and guided operators behind 1x1 convolutions."""
     patch = pytest.MonkeyPatch()
     patch.chdir(tmp_path_factory.mktemp("runs"))
     found = {}
-    for name, words in {"unet": "--decoder_channels [8,4] --upsample transpose nearest", "fcn": "--decoder fcn8s --seed 3"}.items():
+    for name, words in {
+        "unet": "--decoder_channels [8,4] --upsample transpose nearest",
+        "fcn": "--decoder fcn8s --seed 3",
+        "guided": "--decoder_channels [8,4] --upsample fade unpool --upsample_width [6,3]",
+    }.items():
         training.main([*TINY.split(), *words.split(), "--name", name])
         found[name] = newest_run("runs").resolve()
     patch.undo()
@@ -67,6 +71,15 @@ def test_before_and_after_training(folder, capsys, runs):
     assert [line.split()[1] for line in out.splitlines() if line[:1].isdigit()] == ["transpose", "nearest"]
     out = draw(capsys, "operator", "--checkpoint", runs["unet"] / "checkpoints" / "last.ckpt", "--upsample", "nearest")
     assert [line[0] for line in out.splitlines() if line[:1].isdigit()] == ["2"]
+
+
+def test_before_and_after_training_of_guided_operators_behind_other_widths(folder, capsys, runs):
+    out = draw(capsys, "operator", "--checkpoint", runs["guided"])
+    assert [line.split()[:6] for line in out.splitlines() if line[:1].isdigit()] == [
+        ["1", "fade", "16", "to", "8", "2"], ["2", "unpool", "8", "to", "4", "2"],
+    ]  # fmt: skip
+    draw(capsys, "features", runs["guided"], "--out", "maps.png")
+    assert (folder / "maps.png").is_file()
 
 
 @pytest.mark.parametrize("name", ["unet", "fcn"])
@@ -137,7 +150,7 @@ def test_help_lists_the_figures_and_their_options(capsys):
     (["operatr"], "unknown figure 'operatr'; did you mean 'operator'"),
     (["operator", "--scale", "1"], "--scale 1: give a number from 2 to 16"),
     (["operator", "--out", "a.gif"], "--out a.gif: give a file name that ends in .png or .pdf"),
-    (["operator", "--upsample", "nearest", "--init", "bilinear"], "transposed convolution only, not for Nearest"),
+    (["operator", "--upsample", "nearest", "--init", "bilinear"], "transpose and transpose_k2 only, not for Nearest"),
     (["operator", "--checkpoint", "nowhere"], "'nowhere' does not exist"),
     (["operator", "--checkpoint", "a", "--seed", "2"], "leave out --scale, --init and --seed"),
     (["operator", "--checkpoint", "a", "--upsample", "nearest", "bilinear"], "name one of the run's operators"),

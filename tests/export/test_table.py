@@ -23,6 +23,9 @@ def check(found, pairs):
     for row in found:
         assert row[-1] == "equal"  # weights are what they were
         for cell in row[2:-1]:
+            if row[1] == "unpool":  # rounding decides between equal maxima, so that no two programs need agree
+                assert cell == "refused"
+                continue
             difference, labels = re.fullmatch(r"(\S+), (\S+) %", cell).groups()
             assert float(difference) < TOLERANCE / 10
             assert float(labels) < 0.01

@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from segkit.config import TrainConfig
 from segkit.errors import SegkitError
 from segkit.models import build_model
-from segkit.models.recompute import recompute_activations
+from segkit.models.recompute import recompute_activations, same_statistics
 
 NETWORKS = {
     "unet": {"decoder_channels": (16, 8, 8), "dropout": 0.5},
@@ -61,5 +61,14 @@ def test_with_compilation_it_is_refused():
 
 
 def test_a_network_without_such_parts_says_so():
-    with pytest.raises(SegkitError, match="--recompute true: this network has no part"):
+    with pytest.raises(SegkitError, match="--recompute true: no part of this network"):
         recompute_activations(build_model("fcn8s", 3, encoder="resnet18"))
+
+
+def test_synchronised_batch_norms_do_not_count_a_batch_twice_either():
+    norm = torch.nn.SyncBatchNorm(3)
+    norm.num_batches_tracked.fill_(7)
+    with same_statistics(torch.nn.Sequential(norm)):
+        assert norm.momentum == 0
+        norm.num_batches_tracked += 2
+    assert (norm.momentum, norm.num_batches_tracked.item()) == (0.1, 7)

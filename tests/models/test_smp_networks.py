@@ -109,6 +109,15 @@ def test_the_faster_form_of_the_unet_is_equal_with_its_gradients():
         torch.testing.assert_close(rewritten, own, rtol=1e-9, atol=1e-9)
 
 
+def test_the_faster_form_takes_an_encoder_without_features_at_the_finest_strides():
+    net = network("Unet", encoder="mit_b0").eval()
+    x = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        with rewriting("off"):
+            own = net(x)
+        torch.testing.assert_close(net(x), own, rtol=1e-4, atol=1e-4)
+
+
 class Interpolate(nn.Module):
     """What smp's networks do, as an operator."""
 

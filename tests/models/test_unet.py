@@ -211,7 +211,7 @@ def test_a_guided_operator_of_ones_own_sees_the_encoder_and_at_the_end_the_image
         (lambda: UNet(2, "plain", "imagenet"), "the plain encoder has no pretrained weights"),
         (lambda: UNet(2, "plain", norm="layer"), "unknown norm 'layer'; choose from batch, group"),
         (lambda: UNet(2, "vit_tiny_patch16_224"), "no feature pyramid"),
-        (lambda: UNet(2, "plain", upsample="nearest", upsample_init="bilinear"), "transposed convolution only"),
+        (lambda: UNet(2, "plain", upsample="nearest", upsample_init="bilinear"), "transpose and transpose_k2 only"),
         (lambda: FCN(2, "4s", "plain"), "unknown FCN variant '4s'"),
         (lambda: build_model("unetpp", 2, decoder_channels=SMALL), "unknown decoder 'unetpp'; did you mean 'unet'"),
     ],

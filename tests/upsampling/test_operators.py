@@ -134,7 +134,7 @@ def test_bilinear_initialisation_is_for_transposed_convolution_only(name):
         expected = interpolate(x, scale_factor=2, mode="bilinear" if name == "transpose" else "nearest")
         torch.testing.assert_close(operator(x)[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2])
     else:
-        with pytest.raises(SegkitError, match="transposed convolution only"):
+        with pytest.raises(SegkitError, match="transpose and transpose_k2 only"):
             operator.reset_parameters("bilinear")
     with pytest.raises(SegkitError, match="unknown upsample_init 'zero'; choose from smooth, standard, bilinear"):
         operator.reset_parameters("zero")
