@@ -183,7 +183,7 @@ class SegmentationTask(pl.LightningModule):
         if image.ndim != 3 or (image.shape[2], image.dtype) != taken:
             raise SegkitError(f"an image of {image.dtype} {list(image.shape)}; the network takes {taken[1]} [H, W, {taken[0]}]")
         self.eval()
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
+        batch = torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements=["C", "W"]))[None].to(self.device)
         return labels(self(batch))[0].cpu().numpy()
 
     # training

@@ -230,6 +230,14 @@ def test_prediction_of_one_image_is_the_label_map_at_its_size():
         assert (labels == task(torch.from_numpy(image).permute(2, 0, 1)[None]).argmax(1)[0].numpy()).all()
 
 
+def test_a_grey_image_that_is_read_only_is_predicted_without_a_warning():
+    image = np.random.default_rng(0).integers(0, 256, (21, 34, 1), dtype=np.uint8)
+    task = SegmentationTask(NAMES, COLORS, [0.5], [0.25], in_channels=1, decoder_channels=(8, 8))
+    labels = task.predict(image)
+    image.flags.writeable = False  # as what is read from a file may be
+    assert (task.predict(image) == labels).all()
+
+
 def test_validation_and_prediction_take_the_scores_they_are_told_to():
     task, one = make(), batch()
     plain = task.validation_step(one, 0)

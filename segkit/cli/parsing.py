@@ -1,6 +1,7 @@
 """Command lines: options from the dataclasses of `segkit.config`, files that flags beat in any order, errors in one line.
 
-Imports neither torch nor Lightning, so that `--help` and every typing error answer at once.
+Imports neither torch nor Lightning, and jsonargparse only for a command line that has values to check, so that `--help` and a
+mistyped option answer at once.
 """
 
 import difflib
@@ -9,21 +10,24 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, get_loader, set_loader, set_parsing_settings  # type: ignore[attr-defined]
 
 from segkit.architectures import PREFIX, REFUSED
-from segkit.cli.options import choices, declared, options, takes_several
+from segkit.cli.options import choices, options, takes_several
 from segkit.cli.running import run
 from segkit.config import TrainConfig, from_dict
 from segkit.errors import SegkitError
 from segkit.yaml_file import LARGEST, check_yaml, reason
 
+if TYPE_CHECKING:
+    from segkit.cli.typed import TypedParser
+
 __all__ = ["FILES", "Parser", "choices", "given", "options", "run", "takes_several"]
 
 FILES = ("--config", "--resume")  # what gives many options at once is read first, so that single flags have the last word
+FILE_WORDS = ("config", "print_config")  # what a command that takes a file has besides
 LONGEST = 200  # characters of a value in an error
 
 
@@ -62,16 +66,7 @@ def too_large(path: str) -> bool:
         return False
 
 
-def load_checked(text: str) -> Any:
-    """The values in a YAML text, if it holds no more than a person writes."""
-    check_yaml(text)
-    try:
-        return get_loader("yaml")(text)
-    except (ValueError, TypeError, AttributeError) as error:  # such as a whole number too long for Python, or keys that are none
-        raise yaml.YAMLError(str(error)) from error
-
-
-class Parser(ArgumentParser):
+class Parser:
     """A parser whose errors are one line that names the value, the rule and the nearest valid choice; exit code 2.
 
     Args:
@@ -81,15 +76,14 @@ class Parser(ArgumentParser):
     """
 
     def __init__(self, config: type, description: str, file: bool = True) -> None:
-        set_parsing_settings(docstring_parse_attribute_docstrings=False)
-        set_loader("checked", load_checked, (yaml.YAMLError,))
-        super().__init__(prog=Path(sys.argv[0]).name, description=description, allow_abbrev=False, parser_mode="checked")
+        self.prog = Path(sys.argv[0]).name
+        self._config, self._description, self._file = config, description, file
         self._kinds, self._where = dict(options(config)), ""
-        if file:
-            self.add_argument("--config", action=ActionConfigFile, help="YAML file with any of the options below; flags beat it")
-        self.add_class_arguments(config, None)
-        # as declared: a nested default is an instance, in which __post_init__ has decided already what "auto" means
-        self.set_defaults(dict(declared(config)))
+        self._added: list[tuple[str, dict[str, Any]]] = []
+
+    def add_argument(self, name: str, **settings: Any) -> None:
+        """Adds an option or a word that the configuration does not have, as argparse takes it."""
+        self._added.append((name, settings))
 
     def arrange(self, args: Sequence[str]) -> list[str]:
         """Moves files to the front, completes flags (`--compile` is `--compile=true`) and gathers lists (`--upsample a b`: `[a,b]`)."""
@@ -116,15 +110,39 @@ class Parser(ArgumentParser):
     def read(self, args: Sequence[str]) -> dict[str, Any]:
         """Parses `args` to nested plain dictionaries, `{"upsample": ..., "data": {...}, ...}`."""
         words = self.arrange(args)
+        self._answer(words)
         for word, following in itertools.zip_longest(words, words[1:]):
             if (path := following if word == "--config" else word.removeprefix("--config=")) and path != word and too_large(path):
                 self.error(f"--config {path}: larger than {LARGEST} bytes; give a YAML file, such as the config.yaml of a run")
         try:
-            values: dict[str, Any] = self.parse_args(words).as_dict()
+            values: dict[str, Any] = self._typed().parse_args(words).as_dict()
         except UnicodeDecodeError:
             self.error("--config: the file is not text; give a YAML file, such as the config.yaml of a run")
         values.pop("config", None)
         return values
+
+    def _answer(self, words: Sequence[str]) -> None:
+        """Leaves with what needs no value to be read: the help, or the first option that is none."""
+        if "--help" in words or "-h" in words:
+            from segkit.cli.help import help_text
+
+            print(help_text(self.prog, self._description, self._config, self._file, self._added), end="")
+            sys.exit(0)
+        groups = {name[:at] for name in self._kinds for at, letter in enumerate(name) if letter == "."}
+        known = {*self._kinds, *groups, *(name.lstrip("-") for name, _ in self._added), *(FILE_WORDS if self._file else ())}
+        for word in words:
+            name = word.split("=", 1)[0].removeprefix("--").removesuffix("+")
+            within = any(name.startswith(f"{option}.") for option in self._kinds)  # such as trainer.extra.NAME
+            if word.startswith("--") and name and name not in known and not within:
+                self.error(self._no_option(word))
+
+    def _typed(self) -> "TypedParser":
+        from segkit.cli.typed import TypedParser
+
+        parser = TypedParser(self.prog, self._config, self._file, self._refuse)
+        for name, settings in self._added:
+            parser.add_argument(name, **settings)
+        return parser
 
     def hold(self, values: Any, where: str) -> None:
         """Raises a SegkitError, which begins with `where`, for nested plain values of which one is not of its option's type."""
@@ -133,14 +151,17 @@ class Parser(ArgumentParser):
         except (yaml.YAMLError, RecursionError) as error:
             raise SegkitError(f"{where}: {reason(error)}") from error
         self._where = where
-        self.parse_object(values)
+        self._typed().parse_object(values)
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints one line on stderr and leaves with exit code 2."""
+    def error(self, line: str) -> NoReturn:
+        """Prints one line on stderr and leaves with exit code 2; of values that are no command line, it is a SegkitError."""
         if self._where:
-            raise SegkitError(f"{self._where}: {self._one_line(message)}")
-        sys.stderr.write(f"{self.prog}: error: {self._one_line(message)}\n")
+            raise SegkitError(f"{self._where}: {line}")
+        sys.stderr.write(f"{self.prog}: error: {line}\n")
         sys.exit(2)
+
+    def _refuse(self, message: str) -> NoReturn:
+        self.error(self._one_line(message))
 
     def _one_line(self, message: str) -> str:
         key = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)

@@ -1,8 +1,9 @@
 """Image files to arrays. Shape legend: `H W` rows and columns, `C` channels.
 
-Pillow decodes all that has 8 bits: at most a fifth slower than OpenCV and bit-identical to it, it tells palette, grey and 16-bit files
-apart, and a damaged file is an exception. OpenCV takes over for PNG with colours of 16 bits, tifffile for TIFF of 16 bits or many bands;
-they are imported only then. The header is read first, so that a small file cannot claim a huge picture.
+Pillow decodes all that has 8 bits: a loader would be a tenth faster by OpenCV, whose pixels are the same, but that takes JPEGs with a
+broken end, which Pillow refuses, and writes about others to the terminal. Pillow tells palette, grey and 16-bit files apart. OpenCV takes
+over for PNG with colours of 16 bits, tifffile for TIFF of 16 bits or many bands; they are imported only then. The header is read first,
+so that a small file cannot claim a huge picture.
 """
 
 import io
@@ -71,7 +72,7 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes |
         data: What the file holds, where it is no file of its own; `path` is then only what errors call it.
 
     Returns:
-        uint8 or uint16 [H, W, C].
+        uint8 or uint16 [H, W, C]; it may be read only.
 
     Raises:
         SegkitError: The file cannot be read, or is too large, or has other channels or more bits.
@@ -92,7 +93,7 @@ def read_image(path: str | Path, channels: int = 3, bits: int = 8, data: bytes |
         else:
             ImageOps.exif_transpose(picture, in_place=True)
             mode = {1: "L", 2: "LA", 3: "RGB"}.get(channels, picture.mode)
-            pixels = np.array(picture if picture.mode == mode else picture.convert(mode))
+            pixels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
     except SegkitError:
         raise
     except Exception as error:  # what a decoder raises for damaged bytes has no common type

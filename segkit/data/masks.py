@@ -22,7 +22,7 @@ def read_values(path: str | Path, data: bytes | None = None) -> Any:
         data: What the file holds, where it is no file of its own; `path` is then only what errors call it.
 
     Returns:
-        uint8, uint16 or bool [H, W].
+        uint8, uint16 or bool [H, W]; it may be read only.
 
     Raises:
         SegkitError: The file cannot be read, or holds colours, lossy pixels or several frames.
@@ -37,14 +37,14 @@ def read_values(path: str | Path, data: bytes | None = None) -> Any:
     try:
         inverted = image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
         ImageOps.exif_transpose(image, in_place=True)
-        values = np.array(image)
+        values = np.asarray(image)
     except Exception as error:
         raise damaged(path, error) from None
     if inverted:  # Pillow shows what the file calls white as 255; the label is what it stores
         values = 255 - values
     for grey, step in (("L;2", 85), ("L;4", 17)):  # Pillow stretches 2 and 4 bits of grey over 0..255
         if grey in stored:
-            values //= step
+            values = values // step
     return values.astype(np.uint16, copy=False) if deep else values
 
 

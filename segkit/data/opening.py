@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import stat
 import warnings
@@ -26,23 +27,26 @@ IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 
 def hold_file(path: str | Path) -> None:
     """Raise a SegkitError where reading would fail or never end: pipes and devices, to which links in a folder of images may lead."""
+    _size(path)
+
+
+def _size(path: str | Path) -> int:
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
     except OSError as error:
         raise damaged(path, error) from None
     if not stat.S_ISREG(status.st_mode):
         raise damaged(path, ValueError("a folder, pipe or device, no file"))
+    return status.st_size
 
 
 def read_bytes(path: str | Path) -> bytes:
     """All of a file; a SegkitError where it cannot be read."""
-    hold_file(path)
+    if (size := _size(path)) > MAX_BYTES:
+        raise damaged(path, ValueError(f"{size / 2**30:.1f} GiB; images may have {MAX_BYTES // 2**30}"))
     try:
-        with Path(path).open("rb") as file:
-            if file.seek(0, io.SEEK_END) > MAX_BYTES:
-                raise damaged(path, ValueError(f"{file.tell() / 2**30:.1f} GiB; images may have {MAX_BYTES // 2**30}"))
-            file.seek(0)
-            return file.read()
+        with open(path, "rb", buffering=0) as file:  # all at once, into memory of the right size
+            return file.readall()
     except OSError as error:
         raise damaged(path, error) from None
 

@@ -44,7 +44,7 @@ class Source(Protocol):
         ...
 
     def read(self, index: int) -> tuple[Pixels, Array]:
-        """Image, uint8 or uint16 [H, W, C], and mask, uint8 [H, W], of any sizes; a file that cannot be read is a SegkitError."""
+        """Image, uint8 or uint16 [H, W, C], and mask, uint8 [H, W], of any sizes, perhaps read only; a broken file is a SegkitError."""
         ...
 
 

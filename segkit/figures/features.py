@@ -75,7 +75,7 @@ def record_stages(model: nn.Module, run: nn.Module, image: np.ndarray) -> list[S
         stages.append(Stage(inputs[0][0].float(), output[0].float(), operator_index(module, channels)))
 
     hook = {module: module.register_forward_hook(keep) for module in operators(model).values()}
-    run.eval()(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None])
+    run.eval()(torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements=["C", "W"]))[None])
     return stages
 
 
