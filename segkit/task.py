@@ -126,6 +126,7 @@ class SegmentationTask(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * white, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
         self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
+        self.validation_loss = True  # False leaves `val/loss` out of a validation whose scores alone are wanted; not saved
         self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
@@ -300,7 +301,7 @@ class SegmentationTask(pl.LightningModule):
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
         self._indices.append(batch["index"].cpu())
         self._matrices.append(matrices.cpu())
-        if valid := int(matrices.sum()):
+        if self.validation_loss and (valid := int(matrices.sum())):
             self._val_loss[:2] += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
         return {"prediction": prediction, "logits": logits, "matrices": matrices}
 
@@ -324,8 +325,8 @@ class SegmentationTask(pl.LightningModule):
                 "take an earlier checkpoint or a lower --lr"
             )
         self.validation_scores = result = scores(total.cpu())
-        values = {
-            "val/loss": (loss[0] / loss[1]).item(),
+        values = {"val/loss": (loss[0] / loss[1]).item()} if self.validation_loss else {}
+        values |= {
             "val/miou": result.miou,
             "val/accuracy": result.accuracy,
             "val/mean_dice": result.mean_dice,

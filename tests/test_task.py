@@ -130,6 +130,10 @@ def test_validation_counts_every_pixel_once_and_logs_the_loss_over_valid_pixels(
     indices, matrices = task.per_image()
     assert indices.tolist() == [0, 1, 0]
     assert (matrices.sum(0) == matrix).all()
+    scores, task.validation_loss = task.validation_scores, False
+    again = build_trainer(TrainerConfig(accelerator="cpu", devices=1)).validate(task, loader(*data), verbose=False)[0]
+    assert again == {key: value for key, value in logged.items() if key != "val/loss"}
+    assert task.validation_scores == scores
 
 
 def test_a_checkpoint_rebuilds_the_task_with_no_flags(tmp_path):
