@@ -246,7 +246,7 @@ class SegmentationLoss(nn.Module):
         whole = logits.requires_grad or logits.device.type != "cpu" or not all(term.additive for term in self.terms)
         height = logits.shape[2]
         rows = max(height if whole else BAND * height // max(logits.numel(), 1), 1)
-        return zip(logits.split(rows, 2), target.split(rows, 1), strict=True)
+        return zip(torch.split(logits, rows, 2), torch.split(target, rows, 1), strict=True)
 
 
 def build_loss(

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from segkit import step_values
 from segkit.architectures import default_dropout, default_upsample
 from segkit.checkpoint import load_checkpoint
 from segkit.config import IGNORE_INDEX
@@ -23,7 +24,7 @@ from segkit.losses import build_loss
 from segkit.metrics import Scores, confusion_matrices, labels, scores
 from segkit.models import build_model
 from segkit.models.blocks import exact_group_norms
-from segkit.models.finite import nonfinite
+from segkit.models.finite import all_finite, nonfinite, numbers
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.ranks import Ranks
@@ -130,6 +131,10 @@ class SegmentationTask(pl.LightningModule):
         self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
+        self._loss = torch.zeros(())  # of the last batch
+        self._values: dict[str, Tensor | float] = {}  # of the step at hand, once its gradients are there
+        self._trained: list[nn.Parameter] = []
+        self._numbers: list[Tensor] = []  # parameters and buffers that have to stay finite
         self._batches: list[Tensor] = []  # indices of the images of the step at hand
         self._indices: list[Tensor] = []
         self._matrices: list[Tensor] = []
@@ -189,12 +194,28 @@ class SegmentationTask(pl.LightningModule):
 
     # training
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """On a CPU nothing moves, which Lightning would find out by a walk through the batch."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_train_start(self) -> None:
+        """Makes lists of what every step looks at: finding it in the network takes a small one a tenth of the step."""
+        self._trained, self._numbers = list(self.parameters()), list(numbers(self.model).values())
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every step's random numbers a function of (seed, step, rank), so that a resumed run draws the same."""
         part = batch_idx % self.trainer.accumulate_grad_batches
         state = np.random.SeedSequence([self.hparams["seed"], self.global_step, part, self.global_rank]).generate_state(2)
-        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+        self._seed(int(state[0]) << 32 | int(state[1]))
         self._batches = [*(self._batches if part else []), batch["index"]]
+
+    def _seed(self, seed: int) -> None:
+        """`torch.manual_seed` for this device alone: that one notes a trace of the stack for each kind of device that is not there."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type != "cpu":
+            torch.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, of whose images each process has its own; under accumulation the step is by the mean over its batches.
@@ -211,23 +232,32 @@ class SegmentationTask(pl.LightningModule):
                 self._stop("the logits are not finite", bad)
             self._batches = [batch["index"]]
             self._stop(f"the loss is {value.item()}")
-        self.log("train/loss", value)
+        self._loss = value
         return loss
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips the total norm of all gradients, logs it, and stops before an update that would destroy the weights or go on from ruins.
+        """Clips the total norm of all gradients, notes it, and stops before an update that would destroy the weights or go on from ruins.
 
         Raises:
             RunFailed: A gradient or a weight is not finite: in all processes at once, since all have the same.
         """
-        norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        norm = nn.utils.clip_grad_norm_(self._trained, gradient_clip_val or math.inf)
         if not norm.isfinite() and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
             self._stop(f"the gradient norm is {norm.item()}")
-        if name := nonfinite(self.model):
+        if not all_finite(self._numbers) and (name := nonfinite(self.model)):
             self._stop(f"{name} is not finite since the last update")
-        self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
+        self._values = {"train/loss": self._loss, "train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]}
+        if step_values.shown(self.trainer, self.global_step + 1):
+            step_values.note(self.trainer, self._values)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Writes the values of the step, once it is done, where they are due or the run has just been told to end."""
+        if self._values and step_values.written(self.trainer, self.global_step):
+            step_values.note(self.trainer, self._values)
+            step_values.write(self.trainer)
+        self._values = {}
 
     def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
         """Ends the run before its next update, in every process: all of them call this.
