@@ -131,8 +131,7 @@ class SegmentationTask(pl.LightningModule):
         self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
-        self._loss = torch.zeros(())  # of the last batch
-        self._values: dict[str, Tensor | float] = {}  # of the step at hand, once its gradients are there
+        self._values: dict[str, Tensor | float] = {}  # of the step at hand
         self._trained: list[nn.Parameter] = []
         self._numbers: list[Tensor] = []  # parameters and buffers that have to stay finite
         self._batches: list[Tensor] = []  # indices of the images of the step at hand
@@ -140,6 +139,13 @@ class SegmentationTask(pl.LightningModule):
         self._matrices: list[Tensor] = []
         self._val_loss = torch.zeros(3, dtype=torch.float64)  # loss x pixels, pixels, images whose logits are not finite
         self._failed: list[int] = []  # those
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Skips torch's search for parameters where a plain attribute stays one: Lightning renames its current hook 40 times a step."""
+        if name in self.__dict__ and (value is None or isinstance(value, str)):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @classmethod
     def load(cls, checkpoint: str | Path, model: nn.Module | None = None) -> "SegmentationTask":
@@ -194,10 +200,6 @@ class SegmentationTask(pl.LightningModule):
 
     # training
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """On a CPU nothing moves, which Lightning would find out by a walk through the batch."""
-        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_train_start(self) -> None:
         """Makes lists of what every step looks at: finding it in the network takes a small one a tenth of the step."""
         self._trained, self._numbers = list(self.parameters()), list(numbers(self.model).values())
@@ -226,13 +228,13 @@ class SegmentationTask(pl.LightningModule):
         logits, ranks = self(batch["image"]), Ranks.all()
         loss: Tensor = self.loss(logits, batch["mask"], ranks)
         value = loss.detach()
-        if not value.isfinite():
+        if not math.isfinite(value.item()):  # `Tensor.isfinite` is five operations
             bad = [index for part in ranks.gather(_not_finite(logits, batch["index"])) for index in part]
             if bad:
                 self._stop("the logits are not finite", bad)
             self._batches = [batch["index"]]
             self._stop(f"the loss is {value.item()}")
-        self._loss = value
+        self._values["train/loss"] = value
         return loss
 
     def configure_gradient_clipping(
@@ -244,20 +246,22 @@ class SegmentationTask(pl.LightningModule):
             RunFailed: A gradient or a weight is not finite: in all processes at once, since all have the same.
         """
         norm = nn.utils.clip_grad_norm_(self._trained, gradient_clip_val or math.inf)
-        if not norm.isfinite() and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
+        if not math.isfinite(norm.item()) and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
             self._stop(f"the gradient norm is {norm.item()}")
         if not all_finite(self._numbers) and (name := nonfinite(self.model)):
             self._stop(f"{name} is not finite since the last update")
-        self._values = {"train/loss": self._loss, "train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]}
+        self._values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
         if step_values.shown(self.trainer, self.global_step + 1):
             step_values.note(self.trainer, self._values)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Writes the values of the step, once it is done, where they are due or the run has just been told to end."""
-        if self._values and step_values.written(self.trainer, self.global_step):
+        if "train/lr" not in self._values:  # further batches are to come before the update
+            return
+        if step_values.written(self.trainer, self.global_step):
             step_values.note(self.trainer, self._values)
             step_values.write(self.trainer)
-        self._values = {}
+        self._values.clear()
 
     def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
         """Ends the run before its next update, in every process: all of them call this.
