@@ -235,6 +235,8 @@ class SegmentationTask(pl.LightningModule):
             self._batches = [batch["index"]]
             self._stop(f"the loss is {value.item()}")
         self._values["train/loss"] = value
+        if step_values.shown(self.trainer, self.global_step + 1):  # each batch of an accumulated step, as Lightning's log does
+            step_values.note(self.trainer, self._values)
         return loss
 
     def configure_gradient_clipping(
