@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from segkit import tracking
+from segkit import step_values, tracking
 
 
 class EMA(Callback):
@@ -216,7 +216,7 @@ class PanelCallback(Callback):
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_s`: training images of all devices per second, loading included, validation left out."""
+    """Measures `train/images_per_s`: training images of all devices per second, loading included, validation left out."""
 
     def __init__(self) -> None:
         self.start, self.images, self.step = 0.0, 0, 0
@@ -226,14 +226,14 @@ class Throughput(Callback):
         self.start, self.images, self.step = time.perf_counter(), 0, trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count, and log at Lightning's own interval."""
+        """Count, and note the result where the task writes it with the other values of the step."""
         self.images += len(batch["image"]) * trainer.world_size
         if trainer.global_step == self.step:
             return
         self.step = trainer.global_step
         if self.step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             now = time.perf_counter()
-            pl_module.log("train/images_per_s", self.images / (now - self.start))
+            step_values.note(trainer, {"train/images_per_s": self.images / (now - self.start)})
             self.start, self.images = now, 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

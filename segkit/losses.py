@@ -14,7 +14,7 @@ and all have the objective of the whole batch: no mean of means, whatever part o
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +26,7 @@ from segkit.errors import SegkitError, unknown
 from segkit.ranks import PADDING, Ranks
 
 ALONE = Ranks()
+BAND = 2**18  # logits; larger temporaries go back to the system each time, whose new pages cost more than the arithmetic
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,12 @@ class Objective:
     Args:
         sums: Of a process's own pixels, float `[n]`.
         value: Of the sums over all pixels, `[n]`, the objective: a scalar.
+        additive: The sums over two parts of an image add up to those over the whole.
     """
 
     sums: Callable[[Pixels], Tensor]
     value: Callable[[Tensor], Tensor]
+    additive: bool = True
 
 
 def _mean(sums: Tensor) -> Tensor:
@@ -169,7 +172,7 @@ cross_entropy = Objective(_cross_entropy_sums, _mean)
 focal = Objective(_focal_sums, _mean)
 dice = Objective(_region_sums, partial(_tversky, alpha=0.5, beta=0.5))
 tversky = Objective(_region_sums, partial(_tversky, alpha=0.3, beta=0.7))  # β > α asks for recall
-lovasz = Objective(_lovasz_sums, Tensor.mean)
+lovasz = Objective(_lovasz_sums, Tensor.mean, additive=False)
 LOSSES: dict[str, tuple[Objective, ...]] = {
     "ce": (cross_entropy,),
     "dice": (dice,),
@@ -223,16 +226,27 @@ class SegmentationLoss(nn.Module):
         images, classes, *size = logits.shape
         assert classes == self.num_classes, (classes, self.num_classes)
         assert target.shape == (images, *size), (logits.shape, target.shape)
-        # once for all terms; contiguous too, because every softmax over channels_last logits would copy them
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
-        target = target.long()
-        valid = target != self.ignore_index
-        pixels = Pixels(logits, target.where(valid, 0), valid, self.class_weights, self.label_smoothing, ranks)
-        finite = 0 * logits.detach().sum()  # 0, or NaN
-        parts = [*(term.sums(pixels) for term in self.terms), finite.view(1)]
+        bands = [self._sums(*band, ranks) for band in self._bands(logits, target)]
+        parts = [torch.stack(band).sum(0) if len(bands) > 1 else band[0] for band in zip(*bands, strict=True)]
         *parts, finite = torch.split(ranks.sum(torch.cat(parts)), [len(part) for part in parts])
         values = torch.stack([term.value(sums) for term, sums in zip(self.terms, parts, strict=True)])
         return values.sum() + finite[0]
+
+    def _sums(self, logits: Tensor, target: Tensor, ranks: Ranks) -> list[Tensor]:
+        """The sums of each term, and one that is 0, or NaN where a logit is not finite."""
+        # once for all terms; contiguous too, because every softmax over channels_last logits would copy them
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32), memory_format=torch.contiguous_format)
+        target = target.long()
+        valid = target != self.ignore_index
+        pixels = Pixels(logits, target.where(valid, 0), valid, self.class_weights, self.label_smoothing, ranks)
+        return [*(term.sums(pixels) for term in self.terms), (0 * logits.detach().sum()).view(1)]
+
+    def _bands(self, logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Bands of rows, which on a CPU take less than half the time of the whole; all rows where gradients would keep them anyway."""
+        whole = logits.requires_grad or logits.device.type != "cpu" or not all(term.additive for term in self.terms)
+        height = logits.shape[2]
+        rows = max(height if whole else BAND * height // max(logits.numel(), 1), 1)
+        return zip(torch.split(logits, rows, 2), torch.split(target, rows, 1), strict=True)
 
 
 def build_loss(

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from segkit import step_values
 from segkit.architectures import default_dropout, default_upsample
 from segkit.checkpoint import load_checkpoint
 from segkit.config import IGNORE_INDEX
@@ -23,7 +24,7 @@ from segkit.losses import build_loss
 from segkit.metrics import Scores, confusion_matrices, labels, scores
 from segkit.models import build_model
 from segkit.models.blocks import exact_group_norms
-from segkit.models.finite import nonfinite
+from segkit.models.finite import all_finite, nonfinite, numbers
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.ranks import Ranks
@@ -126,14 +127,25 @@ class SegmentationTask(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1) * white, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
         self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
+        self.validation_loss = True  # False leaves `val/loss` out of a validation whose scores alone are wanted; not saved
         self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
+        self._values: dict[str, Tensor | float] = {}  # of the step at hand
+        self._trained: list[nn.Parameter] = []
+        self._numbers: list[Tensor] = []  # parameters and buffers that have to stay finite
         self._batches: list[Tensor] = []  # indices of the images of the step at hand
         self._indices: list[Tensor] = []
         self._matrices: list[Tensor] = []
         self._val_loss = torch.zeros(3, dtype=torch.float64)  # loss x pixels, pixels, images whose logits are not finite
         self._failed: list[int] = []  # those
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Skips torch's search for parameters where a plain attribute stays one: Lightning renames its current hook 40 times a step."""
+        if name in self.__dict__ and (value is None or isinstance(value, str)):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @classmethod
     def load(cls, checkpoint: str | Path, model: nn.Module | None = None) -> "SegmentationTask":
@@ -188,12 +200,24 @@ class SegmentationTask(pl.LightningModule):
 
     # training
 
+    def on_train_start(self) -> None:
+        """Makes lists of what every step looks at: finding it in the network takes a small one a tenth of the step."""
+        self._trained, self._numbers = list(self.parameters()), list(numbers(self.model).values())
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every step's random numbers a function of (seed, step, rank), so that a resumed run draws the same."""
         part = batch_idx % self.trainer.accumulate_grad_batches
         state = np.random.SeedSequence([self.hparams["seed"], self.global_step, part, self.global_rank]).generate_state(2)
-        torch.manual_seed(int(state[0]) << 32 | int(state[1]))
+        self._seed(int(state[0]) << 32 | int(state[1]))
         self._batches = [*(self._batches if part else []), batch["index"]]
+
+    def _seed(self, seed: int) -> None:
+        """`torch.manual_seed` for this device alone: that one notes a trace of the stack for each kind of device that is not there."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type != "cpu":
+            torch.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, of whose images each process has its own; under accumulation the step is by the mean over its batches.
@@ -204,29 +228,42 @@ class SegmentationTask(pl.LightningModule):
         logits, ranks = self(batch["image"]), Ranks.all()
         loss: Tensor = self.loss(logits, batch["mask"], ranks)
         value = loss.detach()
-        if not value.isfinite():
+        if not math.isfinite(value.item()):  # `Tensor.isfinite` is five operations
             bad = [index for part in ranks.gather(_not_finite(logits, batch["index"])) for index in part]
             if bad:
                 self._stop("the logits are not finite", bad)
             self._batches = [batch["index"]]
             self._stop(f"the loss is {value.item()}")
-        self.log("train/loss", value)
+        self._values["train/loss"] = value
+        if step_values.shown(self.trainer, self.global_step + 1):  # each batch of an accumulated step, as Lightning's log does
+            step_values.note(self.trainer, self._values)
         return loss
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips the total norm of all gradients, logs it, and stops before an update that would destroy the weights or go on from ruins.
+        """Clips the total norm of all gradients, notes it, and stops before an update that would destroy the weights or go on from ruins.
 
         Raises:
             RunFailed: A gradient or a weight is not finite: in all processes at once, since all have the same.
         """
-        norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
-        if not norm.isfinite() and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
+        norm = nn.utils.clip_grad_norm_(self._trained, gradient_clip_val or math.inf)
+        if not math.isfinite(norm.item()) and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
             self._stop(f"the gradient norm is {norm.item()}")
-        if name := nonfinite(self.model):
+        if not all_finite(self._numbers) and (name := nonfinite(self.model)):
             self._stop(f"{name} is not finite since the last update")
-        self.log_dict({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
+        self._values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
+        if step_values.shown(self.trainer, self.global_step + 1):
+            step_values.note(self.trainer, self._values)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Writes the values of the step, once it is done, where they are due or the run has just been told to end."""
+        if "train/lr" not in self._values:  # further batches are to come before the update
+            return
+        if step_values.written(self.trainer, self.global_step):
+            step_values.note(self.trainer, self._values)
+            step_values.write(self.trainer)
+        self._values.clear()
 
     def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
         """Ends the run before its next update, in every process: all of them call this.
@@ -300,7 +337,7 @@ class SegmentationTask(pl.LightningModule):
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
         self._indices.append(batch["index"].cpu())
         self._matrices.append(matrices.cpu())
-        if valid := int(matrices.sum()):
+        if self.validation_loss and (valid := int(matrices.sum())):
             self._val_loss[:2] += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
         return {"prediction": prediction, "logits": logits, "matrices": matrices}
 
@@ -324,8 +361,8 @@ class SegmentationTask(pl.LightningModule):
                 "take an earlier checkpoint or a lower --lr"
             )
         self.validation_scores = result = scores(total.cpu())
-        values = {
-            "val/loss": (loss[0] / loss[1]).item(),
+        values = {"val/loss": (loss[0] / loss[1]).item()} if self.validation_loss else {}
+        values |= {
             "val/miou": result.miou,
             "val/accuracy": result.accuracy,
             "val/mean_dice": result.mean_dice,

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from segkit import step_values
 from segkit.checkpoint import AtomicCheckpointIO
 
 
@@ -90,8 +91,12 @@ class Task(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         self.seen.append((self.global_step, batch["index"].tolist()))
         loss = nn.functional.cross_entropy(self.net(batch["image"] / 255.0), batch["mask"].long(), ignore_index=255)
-        self.log_dict({"train/loss": loss, "train/lr": self.optimizers().param_groups[0]["lr"]})
+        step_values.note(self.trainer, {"train/loss": loss.detach(), "train/lr": self.optimizers().param_groups[0]["lr"]})
         return loss
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if (batch_idx + 1) % self.accumulate == 0 and step_values.written(self.trainer, self.global_step):
+            step_values.write(self.trainer)
 
     def on_validation_epoch_start(self):
         self.correct = self.total = 0

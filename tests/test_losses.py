@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from segkit import config
 from segkit.errors import SegkitError
-from segkit.losses import LOSSES, SMOOTHABLE, WEIGHTABLE, _lovasz_weights, build_loss
+from segkit.losses import LOSSES, SMOOTHABLE, WEIGHTABLE, SegmentationLoss, _lovasz_weights, build_loss
 
 K = 5
 WEIGHTS = [0.5, 1.0, 0.25, 2.0, 4.0]  # dyadic: exact in float32
@@ -109,6 +109,21 @@ def test_value_is_the_oracle_s(name, seed, present, ignored, size):
     assert loss(logits, target.byte()).item() == pytest.approx(expected, rel=1e-12)
     assert loss(logits.float(), target).item() == pytest.approx(expected, rel=1e-5)
     assert loss(logits.to(memory_format=torch.channels_last), target).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("band", [1, 2 * K * 9, 2 * K * 9 * 3])
+def test_bands_of_rows_add_up(name, band, monkeypatch):
+    """Of 2 images of 7 x 9: bands of one row, of one row again, and of 3, 3 and 1; with gradients there are none."""
+    logits, target = case()
+    expected = build_loss(name, num_classes=K)(logits.clone().requires_grad_(), target).item()
+    monkeypatch.setattr("segkit.losses.BAND", band)
+    loss, seen = build_loss(name, num_classes=K), []
+    monkeypatch.setattr(loss, "_sums", lambda *arguments: seen.append(arguments[1].shape[1]) or SegmentationLoss._sums(loss, *arguments))
+    assert loss(logits, target).item() == pytest.approx(expected, rel=1e-12)
+    assert seen == ([7] if name == "lovasz" else [3, 3, 1] if band == 2 * K * 9 * 3 else [1] * 7)
+    logits[1, 0, 6, 8] = math.inf
+    assert math.isnan(loss(logits, target).item())
 
 
 @pytest.mark.parametrize("name", LOSSES)

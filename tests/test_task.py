@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import Logger
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -130,6 +131,10 @@ def test_validation_counts_every_pixel_once_and_logs_the_loss_over_valid_pixels(
     indices, matrices = task.per_image()
     assert indices.tolist() == [0, 1, 0]
     assert (matrices.sum(0) == matrix).all()
+    scores, task.validation_loss = task.validation_scores, False
+    again = build_trainer(TrainerConfig(accelerator="cpu", devices=1)).validate(task, loader(*data), verbose=False)[0]
+    assert again == {key: value for key, value in logged.items() if key != "val/loss"}
+    assert task.validation_scores == scores
 
 
 def test_a_checkpoint_rebuilds_the_task_with_no_flags(tmp_path):
@@ -324,3 +329,49 @@ def test_group_norms_are_exact_in_the_layout_of_channels_last():
         expected = copy.deepcopy(task.model).double()(task.normalize(image).double())
     assert task.memory_format == torch.channels_last
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+def test_a_step_draws_what_torch_s_own_seed_gives():
+    task, drawn = make(), []
+    task._seed(2**63 + 5)
+    drawn.append(torch.rand(9))
+    torch.manual_seed(2**63 + 5)
+    assert torch.equal(torch.rand(9), drawn[0])
+
+
+class Rows(Logger):
+    """Keeps what it is given, and the losses of all batches; tells the run to end after a step."""
+
+    name = version = "rows"
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.losses = [], []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append((step, metrics))
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+
+@pytest.mark.parametrize(("accumulate", "end", "expected"), [(1, 9, [1, 3]), (1, 3, [1, 2]), (3, 9, [1, 3])])
+def test_the_values_of_a_step_are_written_once_and_the_last_ones_of_a_run_that_is_told_to_end(accumulate, end, expected):
+    """Steps are numbered from 0, as Lightning does it: every second one is written, by the last of its batches."""
+    task, logger = make(loss="ce", norm="group", schedule="constant", warmup=0.0), Rows()
+    trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1, accumulate=accumulate, log_every=2, val_every=99), max_steps=5)
+    trainer.loggers = [logger]
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
+            logger.losses.append(outputs["loss"].item() * accumulate)
+            trainer.should_stop = trainer.should_stop or trainer.global_step == end
+
+    trainer.callbacks.append(Watch())
+    trainer.fit(task, loader(*[batch(seed=i) for i in range(5 * accumulate)]), loader(batch(seed=9)))
+    rows = [(step, row) for step, row in logger.rows if "train/loss" in row]
+    assert [step for step, _ in rows] == expected
+    for step, row in rows:
+        assert row.keys() == {"train/loss", "train/grad_norm", "train/lr"}
+        assert row["train/loss"] == pytest.approx(logger.losses[(step + 1) * accumulate - 1], rel=1e-6)
+        assert row["train/lr"] == pytest.approx(3e-3)

@@ -61,7 +61,7 @@ def _update(bench: Bench) -> tuple[list[Row], list[str]]:
 
 
 def _share(bench: Bench) -> Row:
-    """How much of a validation is not the network: reading files, loss, labels, counts, kept images, Lightning."""
+    """How much of a validation is not the network: reading files, labels, counts, kept images, Lightning."""
     count = bench.config.images or IMAGES
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder), 1, bench.config.seed, val=count)
@@ -73,6 +73,7 @@ def _validated(bench: Bench, data: SegmentationDataModule, count: int) -> Row:
     classes = data.classes
     network = build("transpose", classes=len(classes))
     task = SegmentationTask(classes.names, classes.colors, [0.5] * 3, [0.25] * 3, model=network)
+    task.validation_loss = False  # as in eval.py
     inside: list[float] = []
     network.register_forward_pre_hook(lambda *_: inside.append(-_now(bench)))
     network.register_forward_hook(lambda *_: inside.append(_now(bench)))

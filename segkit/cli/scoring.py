@@ -163,6 +163,7 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
             told["note"] = "training images came or went since the run was trained: it may have seen images that are scored here"
         console.print(header(told), soft_wrap=True)
     task.names = {"val": data.sources[split].name}
+    task.validation_loss = False  # a third of all that is not the network, and no file has it
     with together(trainer, "start the evaluation again"):
         trainer.validate(task, data.eval_dataloader(split, trainer.global_rank, trainer.world_size), verbose=False)
         indices, matrices = gather_per_image(task)

@@ -130,6 +130,10 @@ class SegmentationDataModule(pl.LightningDataModule):
             self.stream.update(batch, self._trainer().global_step)
         return batch
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """On a CPU nothing moves, which Lightning would find out by a walk through the batch."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint holds: the digest of the batches so far, and of what they are drawn from."""
         return {**self.stream.state_dict(self._trainer().global_step), "images": self.training_images}

@@ -82,6 +82,25 @@ def test_scores_are_the_oracles(maps):
     assert found.accuracy == pytest.approx(multiclass_accuracy(p, t, classes, average="micro", ignore_index=255).item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("classes", [2, 127, 128, 256])
+@pytest.mark.parametrize("ignore_index", [255, 1, -1, 300])
+def test_counts_of_bytes_are_those_of_wider_types(classes, ignore_index):
+    """On a CPU uint8 maps are counted in a way of their own, in 16 or in 32 bits."""
+    random = np.random.default_rng(classes)
+    prediction, target = torch.from_numpy(random.integers(0, classes, (2, 3, 40, 50), dtype=np.uint8))
+    if ignore_index == 255:
+        target[torch.from_numpy(random.random(target.shape)) < 0.3] = 255
+    found = confusion_matrices(prediction, target, classes, ignore_index)
+    assert found.tolist() == [loop(p, t, classes, ignore_index) for p, t in zip(prediction.numpy(), target.numpy(), strict=True)]
+    assert torch.equal(found, confusion_matrices(prediction.long(), target.long(), classes, ignore_index))
+
+
+def test_no_images_and_no_pixels():
+    for shape in ((0, 4, 4), (2, 0, 4)):
+        none = torch.zeros(shape, dtype=torch.uint8)
+        assert confusion_matrices(none, none, 3).tolist() == torch.zeros(shape[0], 3, 3).tolist()
+
+
 def test_dice_is_torchmetrics():
     random = np.random.default_rng(0)
     p, t = (torch.from_numpy(random.integers(0, 4, (1, 32, 32))) for _ in range(2))
@@ -125,14 +144,17 @@ def test_big_counts_stay_exact():
 
 
 def test_prediction_under_ignored_truth_is_free():
-    target = torch.tensor([[[255, 0]]])
-    assert confusion_matrix(torch.tensor([[[200, 1]]]), target, 2).tolist() == [[0, 1], [0, 0]]
+    for dtype in (torch.int64, torch.uint8):
+        target, prediction = torch.tensor([[[255, 0]]], dtype=dtype), torch.tensor([[[200, 1]]], dtype=dtype)
+        assert confusion_matrix(prediction, target, 2).tolist() == [[0, 1], [0, 0]]
 
 
-@pytest.mark.parametrize("label", [2, 3, 254, -1])
+@pytest.mark.parametrize(
+    ("label", "dtype"), [(2, torch.int64), (3, torch.uint8), (254, torch.uint8), (254, torch.int64), (-1, torch.int64)]
+)
 @pytest.mark.parametrize("side", ["truth", "prediction"])
-def test_labels_outside_the_classes(side, label):
-    good, bad = torch.zeros(1, 2, 2, dtype=torch.int64), torch.tensor([[[0, 0], [label, 0]]])
+def test_labels_outside_the_classes(side, label, dtype):
+    good, bad = torch.zeros(1, 2, 2, dtype=dtype), torch.tensor([[[0, 0], [label, 0]]], dtype=dtype)
     with pytest.raises(SegkitError, match=rf"the {side} has labels \[{label}\] outside 0\.\.1; the ignore index is 255"):
         confusion_matrix(*((good, bad) if side == "truth" else (bad, good)), 2)
 
