@@ -247,10 +247,10 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             RunFailed: A gradient or a weight is not finite: in all processes at once, since all have the same.
         """
-        norm = nn.utils.clip_grad_norm_(self._trained, gradient_clip_val or math.inf)
+        norm = nn.utils.clip_grad_norm_(self._trained or self.parameters(), gradient_clip_val or math.inf)
         if not math.isfinite(norm.item()) and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
             self._stop(f"the gradient norm is {norm.item()}")
-        if not all_finite(self._numbers) and (name := nonfinite(self.model)):
+        if not all_finite(self._numbers or list(numbers(self.model).values())) and (name := nonfinite(self.model)):
             self._stop(f"{name} is not finite since the last update")
         self._values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
         if step_values.shown(self.trainer, self.global_step + 1):
