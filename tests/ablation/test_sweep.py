@@ -48,7 +48,7 @@ def test_an_agents_command_line_trains_the_arm(tmp_path, monkeypatch, make_plan)
 
 
 def test_arms_that_would_share_a_file_are_refused(tmp_path, make_plan):
-    plan = make_plan([{"name": "a b"}, {"name": "a,b"}])
+    plan = make_plan([{"encoder": "a b"}, {"encoder": "a,b"}])
     with pytest.raises(SegkitError, match="their files would have one name"):
         export_sweep(plan, tmp_path / "sweep", TRAIN)
 

@@ -91,7 +91,7 @@ def test_decoders_are_an_axis_and_each_arm_keeps_what_its_decoder_decides(folder
     assert [arm.name for arm in plan.arms] == ["unet", "smp:FPN"]
     assert [(arm.config["upsample"], arm.config["dropout"]) for arm in plan.arms] == [("transpose", 0.0), (None, None)]
     said = ablate.build_plan(ablate.read([*words, "--upsample", "null", "nearest"]))
-    assert [arm.name for arm in said.arms] == ["unet, own", "unet, nearest", "smp:FPN, own", "smp:FPN, nearest"]
+    assert [arm.name for arm in said.arms] == ["unet, transpose", "unet, nearest", "smp:FPN, own", "smp:FPN, nearest"]
     assert said.arms[0].trials == plan.arms[0].trials  # the same run, however it was asked for
     with pytest.raises(SegkitError, match="upsample nearest of decoder 'smp:MAnet'"):
         ablate.build_plan(ablate.read([*TINY.split(), "--decoder", "unet", "smp:MAnet", "--upsample", "nearest", "--seeds", "1"]))
