@@ -5,7 +5,7 @@ Shapes: B batch, C/D channels in/out, H W rows/columns, s scale.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad, pixel_shuffle
+from torch.nn.functional import conv2d, pixel_shuffle
 
 from segkit.upsampling.operator import Upsampler, no_such_init
 from segkit.upsampling.phases import tie_shuffled
@@ -47,5 +47,8 @@ class BlurPixelShuffle(PixelShuffle):
     def forward(self, x: Tensor) -> Tensor:
         shuffled, d, r = super().forward(x), self.out_channels, self.scale - 1
         line = self.line.to(shuffled.dtype)
-        rows = conv2d(pad(shuffled, (0, 0, r, r), mode="replicate"), line.view(1, 1, -1, 1).expand(d, 1, -1, 1), groups=d)
-        return conv2d(pad(rows, (r, r, 0, 0), mode="replicate"), line.expand(d, 1, 1, -1), groups=d)
+        # not by `pad`, the gradient of whose repetition Inductor of torch 2.15 lays out wrongly
+        tall = torch.cat([*[shuffled[..., :1, :]] * r, shuffled, *[shuffled[..., -1:, :]] * r], dim=-2)
+        rows = conv2d(tall, line.view(1, 1, -1, 1).expand(d, 1, -1, 1), groups=d)
+        wide = torch.cat([*[rows[..., :1]] * r, rows, *[rows[..., -1:]] * r], dim=-1)
+        return conv2d(wide, line.expand(d, 1, 1, -1), groups=d)

@@ -219,6 +219,15 @@ def test_the_blur_by_hand_and_its_zeros(scale):
     torch.testing.assert_close(flat, flat[..., :1, :1].expand_as(flat), rtol=0, atol=1e-6)  # whatever its weights
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_the_blur_repeats_the_border(scale):
+    up, x = BlurPixelShuffle(4, 3, scale).double(), double(2, 4, 5, 6)
+    line, border = up.line / up.line.sum(), scale - 1
+    padded = torch.nn.functional.pad(PixelShuffle.forward(up, x), (border,) * 4, mode="replicate")
+    kernel = torch.outer(line, line).expand(3, 1, -1, -1)
+    torch.testing.assert_close(up(x), torch.nn.functional.conv2d(padded, kernel, groups=3))
+
+
 def by_unfolding(x, kernels, scale):
     """Reassembly as a loop over output pixels of the definition: kernels `[B, 25, s·H, s·W]`."""
     b, c, h, w = x.shape
