@@ -3,6 +3,8 @@
 Shapes: B batch, C/D channels in/out, H W rows/columns, s scale.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, interpolate
@@ -33,51 +35,43 @@ def start_convolution(conv: nn.Conv2d, init: str, operator: Upsampler, summed: i
         raise no_such_init(operator, init)
 
 
-class Bilinear(Upsampler):
-    """Bilinear interpolation with half-pixel centres (`align_corners=False`), then a 3x3 convolution (Odena et al. 2016)."""
+class _Interpolation(Upsampler):
+    """What the operators of one fixed interpolation and one convolution have in common."""
+
+    kernel_size: ClassVar[int] = 3
 
     def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
         super().__init__(in_channels, out_channels, scale)
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv = nn.Conv2d(in_channels, out_channels, self.kernel_size, padding=self.kernel_size // 2)
         self.reset_parameters()
 
     def reset_parameters(self, init: str = "smooth") -> None:
         start_convolution(self.conv, init, self)
+
+
+class Bilinear(_Interpolation):
+    """Bilinear interpolation with half-pixel centres (`align_corners=False`), then a 3x3 convolution (Odena et al. 2016)."""
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False))
         return out
 
 
-class BilinearK1(Upsampler):
+class BilinearK1(_Interpolation):
     """A 1x1 convolution, then bilinear interpolation: the cheapest way up from wide features.
 
     The two commute exactly: interpolation mixes pixels with weights that sum to one, the convolution mixes channels. Convolution first
     takes 1/s² of the multiply-adds and interpolates D channels in place of C.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
-        super().__init__(in_channels, out_channels, scale)
-        self.conv = nn.Conv2d(in_channels, out_channels, 1)
-        self.reset_parameters()
-
-    def reset_parameters(self, init: str = "smooth") -> None:
-        start_convolution(self.conv, init, self)
+    kernel_size = 1
 
     def forward(self, x: Tensor) -> Tensor:
         return interpolate(self.conv(x), scale_factor=self.scale, mode="bilinear", align_corners=False)
 
 
-class Nearest(Upsampler):
+class Nearest(_Interpolation):
     """Nearest-neighbour interpolation, then a 3x3 convolution: the remedy for checkerboards of Odena et al. (2016)."""
-
-    def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
-        super().__init__(in_channels, out_channels, scale)
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.reset_parameters()
-
-    def reset_parameters(self, init: str = "smooth") -> None:
-        start_convolution(self.conv, init, self)
 
     def plain(self, x: Tensor) -> Tensor:
         """As the words say it: interpolation, then convolution."""
@@ -112,16 +106,8 @@ def fold_nearest(weight: Tensor, scale: int) -> Tensor:
     return folded.reshape(*weight.shape[:2], scale + 2, scale + 2).transpose(0, 1)
 
 
-class Bicubic(Upsampler):
+class Bicubic(_Interpolation):
     """Bicubic interpolation (Keys 1981, a = -0.75 as in PyTorch), then a 3x3 convolution; overshoots at edges."""
-
-    def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
-        super().__init__(in_channels, out_channels, scale)
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.reset_parameters()
-
-    def reset_parameters(self, init: str = "smooth") -> None:
-        start_convolution(self.conv, init, self)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(bicubic(x, self.scale))
