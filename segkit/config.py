@@ -681,11 +681,11 @@ class BenchmarkConfig:
         threads: threads of a CPU; default: as torch chooses
         clock: wall: the time that passes; cpu: that of the processors, which other jobs on a busy machine disturb less
         seconds: about how long each thing is measured; 0: once, to see that it works
-        size: side of the images in pixels; default: operators: 16, 64 and 128; train, infer: 256; eval: 512; tile: 4096; scaling: 256 and
-            below
-        batch: images per step; default: 4; eval: 8
-        images: data, eval: how many images there are; default: 64 and 24
-        workers: data: loader processes that are measured beside none
+        size: side of the images in pixels; default: operators: 16, 64 and 128; train, fit, infer: 256; eval: 512; tile: 4096; scaling:
+            256 and below
+        batch: images per step; default: 4; fit, eval: 8
+        images: fit, data, eval: how many images there are; default: 64, 64 and 24
+        workers: fit: loader processes; data: loader processes that are measured beside none
         root: data: folder with images/train and masks/train to read; default: made-up photographs of 480 x 360
         window: tile: side of a tile in pixels
         compile: compile the networks with torch.compile

@@ -112,6 +112,7 @@ def test_a_room_knows_only_the_rooms_below_it(path):
             {
                 "task",
                 "trainer",
+                "benchmark",
                 "callbacks",
                 "stopping",
                 "peers",

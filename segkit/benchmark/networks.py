@@ -17,6 +17,7 @@ from segkit.models.recompute import recompute_activations
 from segkit.optim import build_optimizer, parameter_groups
 
 CLASSES, BATCH, SIDE = 11, 4, 256
+FORMS = ("eager", "compiled", "compiled, CUDA graphs", "CUDA graphs")  # of a network in training; the last two are for graphics cards
 
 
 def build(name: str, encoder: str = "resnet18", classes: int = CLASSES) -> nn.Module:
@@ -86,7 +87,7 @@ class Training:
         side: H and W.
         classes: K.
         encoder: Of a U-Net.
-        compile: Compile the network.
+        form: One of `FORMS`.
         recompute: Keep few activations and compute the others again (`segkit.models.recompute`).
     """
 
@@ -99,15 +100,15 @@ class Training:
         side: int = SIDE,
         classes: int = CLASSES,
         encoder: str = "resnet18",
-        compile: bool = False,
+        form: str = "eager",
         recompute: bool = False,
     ) -> None:
         layout = torch.contiguous_format if low is None else torch.channels_last
         self.network = build(name, encoder, classes).to(device, memory_format=layout)  # type: ignore[call-overload]
         if recompute:
             recompute_activations(self.network)
-        if compile:
-            self.network.compile()
+        if form.startswith("compiled"):
+            self.network.compile(mode="reduce-overhead" if form.endswith("graphs") else None)
         self.loss = objective(name, classes)
         if name in ("smp", "torchvision"):
             self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
@@ -116,6 +117,15 @@ class Training:
             self.optimizer = build_optimizer("adamw", groups, 1e-4, 0.9, fused=low != torch.float16)
         self.device, self.low, self.classes, self.layout = device, low, classes, layout
         self.images, self.masks = self.example(batch, side)
+        if form == "CUDA graphs":
+            with self.arithmetic(cache=False):
+                torch.cuda.make_graphed_callables(self.network, (self.images,))
+
+    def arithmetic(self, cache: bool = True) -> Any:
+        """The context of a forward pass: autocast to the precision asked for, or none."""
+        if self.low in (None, torch.float32):
+            return nullcontext()
+        return torch.autocast(self.device.type, self.low, cache_enabled=cache)
 
     def example(self, batch: int, side: int) -> tuple[Tensor, Tensor]:
         """Random normalised images float32 `[B, 3, side, side]` and masks uint8 `[B, side, side]`."""
@@ -125,8 +135,7 @@ class Training:
 
     def __call__(self) -> None:
         """One step."""
-        arithmetic: Any = nullcontext() if self.low in (None, torch.float32) else torch.autocast(self.device.type, self.low)
-        with arithmetic:
+        with self.arithmetic():
             loss = self.loss(self.network(self.images), self.masks)
         torch.autograd.backward(loss)
         self.optimizer.step()

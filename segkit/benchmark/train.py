@@ -1,11 +1,16 @@
 """Training steps and their memory, beside smp's U-Net and torchvision's FCN."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 
 from segkit.benchmark.bench import Bench
 from segkit.benchmark.memory import peaks, training_peak
-from segkit.benchmark.networks import BATCH, SIDE, Training
+from segkit.benchmark.networks import BATCH, FORMS, SIDE, Training
 from segkit.benchmark.report import Results, Row, milliseconds
+from segkit.benchmark.timing import spread
+from segkit.costs import count
 
 OPERATORS = ("transpose", "transpose_k2", "smp:Unet")
 SHOWN = "U-Net resnet18"
@@ -21,6 +26,8 @@ def measure(bench: Bench) -> Results:
     if "smp" in bench.peers:
         rows += _memory(bench)
     rows += _recomputed(bench)
+    if bench.device.type == "cuda":
+        rows += _forms(bench)
     title = f"training steps, batch {bench.config.batch or BATCH}, {bench.config.size or SIDE}²"
     return Results("train", title, rows, ["segkit: cross-entropy + Dice, AdamW fused; smp: CrossEntropyLoss + DiceLoss, AdamW as it comes"])
 
@@ -31,7 +38,18 @@ def _names(bench: Bench) -> list[str]:
 
 def _training(bench: Bench, name: str, low: bool) -> Training:
     config = bench.config
-    return Training(name, bench.device, bench.low if low else None, config.batch or BATCH, config.size or SIDE, compile=config.compile)
+    form = "compiled" if config.compile else "eager"
+    return Training(name, bench.device, bench.low if low else None, config.batch or BATCH, config.size or SIDE, form=form)
+
+
+def _about(calls: Mapping[str, Training], times: Mapping[str, Sequence[float]], ceiling: float) -> dict[str, dict[str, Any]]:
+    """What each step comes to: images a second, and its share of a matrix product's rate; a backward pass counts as two forward ones."""
+    found = {}
+    for name, step in calls.items():
+        (images, _, h, w), seconds = step.images.shape, spread(times[name]).median / 1000
+        macs = 3 * images * count(step.network, (h, w))[""]["macs"]
+        found[name] = {"images/s": images / seconds, "of a product": f"{macs / seconds / ceiling:.0%}"}
+    return found
 
 
 def _unets(bench: Bench) -> list[Row]:
@@ -39,10 +57,14 @@ def _unets(bench: Bench) -> list[Row]:
     calls = {name: _training(bench, name, True) for name in names}
     calls |= {"smp as it comes": _training(bench, "smp", False), "smp, same format": _training(bench, "smp", True)}
     times = {name: milliseconds(values) for name, values in bench.time(calls).items()}
+    about = _about(calls, times, bench.ceiling())
     rows = []
     for peer, goal in (("smp as it comes", 0.42), ("smp, same format", 0.88)):
         rows += [
-            Row(f"{SHOWN} {name}", times[name], theirs=times[peer], peer=peer, goal=goal, group=f"step, {bench.format()}") for name in names
+            Row(
+                f"{SHOWN} {name}", times[name], theirs=times[peer], peer=peer, goal=goal, group=f"step, {bench.format()}", about=about[name]
+            )
+            for name in names
         ]
     return rows
 
@@ -54,6 +76,15 @@ def _fcns(bench: Bench) -> list[Row]:
     times = {name: milliseconds(values) for name, values in bench.time(calls, warm=1).items()}
     name, group = "FCN-8s resnet50", f"step, {bench.format()}"
     return [Row(name, times["ours"], theirs=times[peer], peer=peer, group=group) for peer in times if peer != "ours"]
+
+
+def _forms(bench: Bench) -> list[Row]:
+    """Ways to run one network on a graphics card, beside the plain one."""
+    name, rest = _names(bench)[0], (bench.low, bench.config.batch or BATCH, bench.config.size or SIDE)
+    calls = {form: Training(name, bench.device, *rest, form=form) for form in FORMS}
+    times = {form: milliseconds(values) for form, values in bench.time(calls).items()}
+    group = f"{SHOWN} {name}, {bench.format()}"
+    return [Row(form, times[form], theirs=times["eager"], peer="eager", group=group) for form in FORMS if form != "eager"]
 
 
 def _setting(bench: Bench) -> tuple[str, str | None, int, int, int]:

@@ -17,6 +17,7 @@ USAGE = """usage: benchmark.py [SUBJECT] [options]
 Measure segkit side by side with its peers, in turns on this machine. SUBJECT is one of
   operators   forward and backward of every upsampling operator; with --table FILE the table of operators in FILE is written anew
   train       training steps, and their memory
+  fit         whole trainings from files, in images a second, and their memory on a graphics card
   infer       inference
   data        reading and augmenting images
   eval        scoring
@@ -28,18 +29,18 @@ Without one, all are measured one after another.
 """
 DESCRIPTION = "Every number is a median over rounds in which all candidates take turns; ratios have their quartiles over the rounds."
 SUBJECTS = {  # the file of each in segkit/benchmark/
-    "operators": "operators", "train": "train", "infer": "infer", "data": "data", "eval": "evaluation", "tile": "tile",
+    "operators": "operators", "train": "train", "fit": "fit", "infer": "infer", "data": "data", "eval": "evaluation", "tile": "tile",
     "startup": "startup", "overhead": "overhead", "scaling": "scaling",
 }  # fmt: skip
 WIDTH = 180  # of a table that goes to a file
 OWN = {  # options of some subjects only
     "upsample": ("operators", "train"),
-    "clock": ("operators", "train", "infer", "eval", "tile", "startup", "overhead", "scaling"),
-    "size": ("operators", "train", "infer", "eval", "tile", "scaling"),
-    "batch": ("operators", "train", "infer", "eval", "scaling"),
-    "images": ("data", "eval"),
-    "precision": ("operators", "train", "infer", "eval", "tile", "overhead", "scaling"),
-    "workers": ("data",),
+    "clock": ("operators", "train", "fit", "infer", "eval", "tile", "startup", "overhead", "scaling"),
+    "size": ("operators", "train", "fit", "infer", "eval", "tile", "scaling"),
+    "batch": ("operators", "train", "fit", "infer", "eval", "scaling"),
+    "images": ("fit", "data", "eval"),
+    "precision": ("operators", "train", "fit", "infer", "eval", "tile", "overhead", "scaling"),
+    "workers": ("fit", "data"),
     "root": ("data",),
     "window": ("tile",),
     "compile": ("operators", "train", "infer"),
@@ -99,7 +100,7 @@ def measure(config: BenchmarkConfig, subjects: Sequence[str]) -> None:
 def measured(subject: str, bench: "Bench") -> "Results":
     """What one subject finds."""
     function: Callable[..., Results] = import_module(f"segkit.benchmark.{SUBJECTS[subject]}").measure
-    if subject == "overhead":  # which is that of this command
+    if subject in ("fit", "overhead"):  # of this command
         from segkit.cli.train import train
 
         return function(bench, train)

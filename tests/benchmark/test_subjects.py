@@ -14,6 +14,7 @@ from segkit.errors import SegkitError
 SMALL = {
     "operators": "--upsample transpose nearest --size 8 --batch 1",
     "train": "--upsample transpose --size 32 --batch 2",
+    "fit": "--size 32 --batch 2 --images 4",
     "infer": "--size 32 --batch 1",
     "data": "--images 8 --workers 1",
     "eval": "--size 32 --batch 2 --images 2",
@@ -35,7 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(capsys, subject, *words):
-    against = ["--against", "smp"] if subject in ("train", "infer") else ["--against", "[]"] if subject == "startup" else []
+    against = ["--against", "smp"] if subject in ("train", "fit", "infer") else ["--against", "[]"] if subject == "startup" else []
     capsys.readouterr()
     main([subject, "--seconds", "0", *against, *SMALL[subject].split(), *words])
     return capsys.readouterr().out
