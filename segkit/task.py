@@ -5,6 +5,7 @@ Shapes: B batch, C channels, K classes, H W rows/columns, N images.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,10 +25,12 @@ from segkit.losses import build_loss
 from segkit.metrics import Scores, confusion_matrices, labels, scores
 from segkit.models import build_model
 from segkit.models.blocks import exact_group_norms
-from segkit.models.finite import all_finite, nonfinite, numbers
+from segkit.models.finite import nonfinite
+from segkit.models.recorded import Passes, record
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.ranks import Ranks
+from segkit.watch import Watch
 
 Batch = Mapping[str, Tensor]
 WEIGHTS = ("state_dict", "raw_state_dict")  # of a checkpoint: what is evaluated and, beside averages, what is trained
@@ -128,13 +131,14 @@ class SegmentationTask(pl.LightningModule):
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
         self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
         self.validation_loss = True  # False leaves `val/loss` out of a validation whose scores alone are wanted; not saved
+        self.recorded = False  # True replays the passes of a training step (`segkit.models.recorded`); not saved
         self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
         self._values: dict[str, Tensor | float] = {}  # of the step at hand
         self._trained: list[nn.Parameter] = []
-        self._numbers: list[Tensor] = []  # parameters and buffers that have to stay finite
-        self._batches: list[Tensor] = []  # indices of the images of the step at hand
+        self._watch: Watch | None = None  # of the fit at hand
+        self._passes: dict[torch.Size, Passes] = {}  # likewise, by the shape of the images
         self._indices: list[Tensor] = []
         self._matrices: list[Tensor] = []
         self._val_loss = torch.zeros(3, dtype=torch.float64)  # loss x pixels, pixels, images whose logits are not finite
@@ -200,16 +204,21 @@ class SegmentationTask(pl.LightningModule):
 
     # training
 
-    def on_train_start(self) -> None:
-        """Makes lists of what every step looks at: finding it in the network takes a small one a tenth of the step."""
-        self._trained, self._numbers = list(self.parameters()), list(numbers(self.model).values())
+    @property
+    def watch(self) -> Watch:
+        """What ends this fit when a number is not finite."""
+        if self._watch is None:
+            scaled = self.trainer.precision == "16-mixed"
+            late = self.device.type == "cuda" and self.hparams["fused"] and not scaled
+            self._watch = Watch(self.model, partial(self._named, "train"), self._fail, late, skips=scaled)
+        return self._watch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every step's random numbers a function of (seed, step, rank), so that a resumed run draws the same."""
         part = batch_idx % self.trainer.accumulate_grad_batches
         state = np.random.SeedSequence([self.hparams["seed"], self.global_step, part, self.global_rank]).generate_state(2)
         self._seed(int(state[0]) << 32 | int(state[1]))
-        self._batches = [*(self._batches if part else []), batch["index"]]
+        self.watch.begin(self.global_step, batch["index"], first=part == 0)
 
     def _seed(self, seed: int) -> None:
         """`torch.manual_seed` for this device alone: that one notes a trace of the stack for each kind of device that is not there."""
@@ -223,18 +232,18 @@ class SegmentationTask(pl.LightningModule):
         """The loss of one batch, of whose images each process has its own; under accumulation the step is by the mean over its batches.
 
         Raises:
-            RunFailed: A logit or the loss is not finite: in all processes at once, since the loss is that of all.
+            RunFailed: As `Watch.forward` says.
         """
-        logits, ranks = self(batch["image"]), Ranks.all()
-        loss: Tensor = self.loss(logits, batch["mask"], ranks)
-        value = loss.detach()
-        if not math.isfinite(value.item()):  # `Tensor.isfinite` is five operations
-            bad = [index for part in ranks.gather(_not_finite(logits, batch["index"])) for index in part]
-            if bad:
-                self._stop("the logits are not finite", bad)
-            self._batches = [batch["index"]]
-            self._stop(f"the loss is {value.item()}")
-        self._values["train/loss"] = value
+        images, masks = batch["image"], batch["mask"]
+        if self.recorded:
+            if images.shape not in self._passes:
+                self._passes[images.shape] = record(self, self.loss, images, masks)
+            loss, logits = self._passes[images.shape](images, masks)
+        else:
+            logits = self(images)
+            loss = self.loss(logits, masks, Ranks.all())
+        self.watch.forward(loss.detach(), logits)
+        self._values["train/loss"] = loss.detach()
         if step_values.shown(self.trainer, self.global_step + 1):  # each batch of an accumulated step, as Lightning's log does
             step_values.note(self.trainer, self._values)
         return loss
@@ -245,13 +254,10 @@ class SegmentationTask(pl.LightningModule):
         """Clips the total norm of all gradients, notes it, and stops before an update that would destroy the weights or go on from ruins.
 
         Raises:
-            RunFailed: A gradient or a weight is not finite: in all processes at once, since all have the same.
+            RunFailed: As `Watch.update` says.
         """
         norm = nn.utils.clip_grad_norm_(self._trained or self.parameters(), gradient_clip_val or math.inf)
-        if not math.isfinite(norm.item()) and self.trainer.precision != "16-mixed":  # there the loss scaler skips the update itself
-            self._stop(f"the gradient norm is {norm.item()}")
-        if not all_finite(self._numbers or list(numbers(self.model).values())) and (name := nonfinite(self.model)):
-            self._stop(f"{name} is not finite since the last update")
+        self.watch.update(optimizer, norm)
         self._values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
         if step_values.shown(self.trainer, self.global_step + 1):
             step_values.note(self.trainer, self._values)
@@ -265,19 +271,9 @@ class SegmentationTask(pl.LightningModule):
             step_values.write(self.trainer)
         self._values.clear()
 
-    def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
-        """Ends the run before its next update, in every process: all of them call this.
-
-        Args:
-            what: Has gone wrong.
-            images: Where; default: all images of this step.
-        """
-        if images is None:
-            images = [index for part in Ranks.all().gather(torch.cat(self._batches).tolist()) for index in part]
-        self._fail(
-            f"{what} at step {self.global_step} on {self._named('train', images)}; the weights were not updated. "
-            "Lower --lr, lengthen --warmup, or, in 16-mixed precision, use bf16-mixed; then look at these images"
-        )
+    def on_train_end(self) -> None:
+        """Reads what the last step has computed of itself."""
+        self.watch.settle()
 
     def _fail(self, line: str) -> NoReturn:
         """Ends the run, in every process at once; the first one says why."""
@@ -290,6 +286,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and its learning rate as a function of the optimiser step."""
+        self._trained, self._watch, self._passes = list(self.parameters()), None, {}  # of this fit; the list takes a tenth of a small step
         h = self.hparams
         groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")
         optimizer = build_optimizer(h["optimizer"], groups, h["lr"], h["momentum"], fused=h["fused"])
@@ -304,6 +301,8 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """Several processes agree on the running statistics of the norms, which they keep apart while training."""
+        if self._watch:
+            self._watch.settle()
         self._share_statistics()
 
     def on_validation_epoch_start(self) -> None:
@@ -332,7 +331,7 @@ class SegmentationTask(pl.LightningModule):
         try:
             prediction = labels(logits)
         except RunFailed:  # the other processes would wait for this one: all stop at the end of the pass, with the images that failed
-            self._failed += _not_finite(logits, batch["index"])
+            self._failed += batch["index"][~logits.flatten(1).isfinite().all(1)].tolist()
             prediction = labels(logits.nan_to_num())
         matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
         self._indices.append(batch["index"].cpu())
@@ -381,6 +380,8 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             RunFailed: A weight or a running statistic is not finite, in any process: no file is written, and the last one stays.
         """
+        if self._watch:
+            self._watch.settle()
         if bad := [name for name in Ranks.all().gather(nonfinite(self.model)) if name]:
             self._fail(f"{bad[0]} is not finite at step {self.global_step}; the weights were not saved. Go on from the last checkpoint")
         checkpoint["config"] = self.run_config
@@ -402,9 +403,3 @@ class SegmentationTask(pl.LightningModule):
             )
         for key, values in checkpoint.get("statistics", [{}] * processes)[self.global_rank].items():
             checkpoint[key].update(values)
-
-
-def _not_finite(logits: Tensor, indices: Tensor) -> list[int]:
-    """Which of the images have a logit `[B, K, H, W]` that is not finite."""
-    found: list[int] = indices[~logits.detach().flatten(1).isfinite().all(1)].tolist()
-    return found

@@ -4,6 +4,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from segkit.config import DataConfig, TrainConfig, TrainerConfig, WandbConfig
 from segkit.data.folder import open_folder
 
 BATCH, SIDE, COUNT = 8, 256, 64
+ROUNDS = 3
 FIRST = 10  # steps that do not count: caches, allocators and the loader's processes start
 OPERATOR: Literal["transpose"] = "transpose"
 ENCODER = "resnet18"
@@ -47,16 +49,19 @@ def measure(bench: Bench, train: Train) -> Results:
         data = DataConfig(kind="folder", root=str(Path(folder, "data")), cache="ram", batch_size=batch, crop=side, workers=workers)
         bare = Training(OPERATOR, bench.device, bench.low, batch, side)
         steps = FIRST + max(round(bench.config.seconds / _seconds(bench, bare, 3)), 2)
+        config = _config(bench, data, steps, folder)
         ways: dict[str, Callable[[], float]] = {
-            "train.py": partial(_trained, bench, partial(train, _config(bench, data, steps, folder))),
+            "train.py": partial(_trained, bench, partial(train, config)),
             "the bare network": partial(_seconds, bench, bare, steps),
         }
+        if bench.device.type == "cuda":
+            ways["train.py --cuda_graphs"] = partial(_trained, bench, partial(train, replace(config, cuda_graphs=True)))
         if "smp" in bench.peers:
             for name, low in (("smp + Lightning, same format", True), ("smp + Lightning as it comes", False)):
                 ways[name] = partial(_trained, bench, partial(_fit_peer, bench, data, steps, low))
         times: dict[str, list[float]] = {name: [] for name in ways}
         memory: dict[str, float] = {}
-        for _ in range(3 if bench.config.seconds else 1):
+        for _ in range(ROUNDS if bench.config.seconds else 1):
             for name, way in ways.items():
                 seconds, memory[name] = _with_peak(bench, way)
                 times[name].append(seconds)
@@ -69,18 +74,16 @@ def measure(bench: Bench, train: Train) -> Results:
 
 def _rows(times: dict[str, list[float]], memory: dict[str, float], batch: int) -> list[Row]:
     rates = {name: [batch / value for value in values] for name, values in times.items()}
-    about = {"MiB on the card": memory["train.py"]} if any(memory.values()) else {}
+    ours, peers = ([name for name in rates if name.startswith(start)] for start in ("train.py", "smp"))
+    pairs = [(name, peer) for peer in peers for name in ours]
+    bare = "the bare network"
     rows = [
-        Row("train.py", rates["train.py"], "images/s", rates[peer], peer, better="higher", group="from files to weights", about=about)
-        for peer in rates if peer.startswith("smp")
-    ]  # fmt: skip
-    if about:
-        rows += [
-            Row("train.py", [memory["train.py"]], "MiB", [memory[peer]], peer, group="peak memory on the card")
-            for peer in memory
-            if peer.startswith("smp")
-        ]
-    lost = [100 * (1 - bare / whole) for whole, bare in zip(times["train.py"], times["the bare network"], strict=True)]
+        Row(name, rates[name], "images/s", rates[peer], peer, better="higher", group="from files to weights")
+        for name, peer in [*pairs, *((name, bare) for name in ours)]
+    ]
+    if any(memory.values()):
+        rows += [Row(name, [memory[name]], "MiB", [memory[peer]], peer, group="peak memory on the card") for name, peer in pairs]
+    lost = [100 * (1 - mine / whole) for whole, mine in zip(times["train.py"], times[bare], strict=True)]
     rows.append(Row("what train.py loses of the bare network's rate", lost, "%", measure="value", goal=3.0, group="the loop"))
     return rows
 

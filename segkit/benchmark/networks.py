@@ -14,6 +14,7 @@ from segkit.architectures import PREFIX
 from segkit.losses import build_loss
 from segkit.models import FCN, UNet, build_model
 from segkit.models.recompute import recompute_activations
+from segkit.models.recorded import LossAndLogits, Passes, record
 from segkit.optim import build_optimizer, parameter_groups
 
 CLASSES, BATCH, SIDE = 11, 4, 256
@@ -117,15 +118,14 @@ class Training:
             self.optimizer = build_optimizer("adamw", groups, 1e-4, 0.9, fused=low != torch.float16)
         self.device, self.low, self.classes, self.layout = device, low, classes, layout
         self.images, self.masks = self.example(batch, side)
+        self.passes: Passes = LossAndLogits(self.network, self.loss)
         if form == "CUDA graphs":
-            with self.arithmetic(cache=False):
-                torch.cuda.make_graphed_callables(self.network, (self.images,))
+            with self.arithmetic():
+                self.passes = record(self.network, self.loss, self.images, self.masks)
 
-    def arithmetic(self, cache: bool = True) -> Any:
+    def arithmetic(self) -> Any:
         """The context of a forward pass: autocast to the precision asked for, or none."""
-        if self.low in (None, torch.float32):
-            return nullcontext()
-        return torch.autocast(self.device.type, self.low, cache_enabled=cache)
+        return nullcontext() if self.low in (None, torch.float32) else torch.autocast(self.device.type, self.low)
 
     def example(self, batch: int, side: int) -> tuple[Tensor, Tensor]:
         """Random normalised images float32 `[B, 3, side, side]` and masks uint8 `[B, side, side]`."""
@@ -136,7 +136,7 @@ class Training:
     def __call__(self) -> None:
         """One step."""
         with self.arithmetic():
-            loss = self.loss(self.network(self.images), self.masks)
+            loss, _ = self.passes(self.images, self.masks)
         torch.autograd.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -15,12 +15,13 @@ from segkit.errors import unknown
 
 Rewriting = Literal["auto", "on", "off"]
 
-# Where the rewritten form won in `scripts/benchmark.py operators`, forward and backward, at scale 2 and every size measured.
+# Where the rewritten form won in `scripts/benchmark.py operators`, forward and backward, at scale 2.
 FASTER: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
-    "nearest": {"cpu": (torch.float32, torch.bfloat16)},
+    "nearest": {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)},
 }
 
-PIXELS = 256  # of a batch; with fewer, folding the weights takes longer than it saves
+PIXELS = 256  # of a batch on a CPU; with fewer, folding the weights takes longer than it saves
+VALUES = 2**24  # of a batch on a graphics card; with fewer, starting the kernels that fold takes longer, unless a graph starts them
 
 _choice: Rewriting = "auto"
 
@@ -46,8 +47,15 @@ def rewritten(name: str, x: Tensor, scale: int) -> bool:
     """Whether operator `name` of a scale computes its rewritten form of input `x` `[B, C, H, W]`."""
     if _choice != "auto":
         return _choice == "on"
-    if scale != 2 or torch.compiler.is_exporting() or x.shape[0] * x.shape[2] * x.shape[3] < PIXELS:
+    if scale != 2 or torch.compiler.is_exporting() or not _large(x):
         return False
     device = x.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     return kind in FASTER[name].get(device, ())
+
+
+def _large(x: Tensor) -> bool:
+    """Whether the rewritten form saves more than folding the weights costs."""
+    if x.device.type == "cuda":
+        return x.numel() >= VALUES or (not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing())
+    return x.shape[0] * x.shape[2] * x.shape[3] >= PIXELS
