@@ -273,6 +273,8 @@ class TrainConfig:
         loss: training objective
         class_weights: none, median_frequency, or a list with one weight per class (ce, ce_dice, focal)
         label_smoothing: share of the target spread over all classes (ce and ce_dice)
+        deep_supervision: weight of the auxiliary losses of the coarse stages of a U-Net's decoder, which only training has, such as 0.4;
+            0 switches them off
         optimizer: update rule
         lr: peak learning rate
         encoder_lr: factor on the learning rate of the encoder
@@ -287,8 +289,6 @@ class TrainConfig:
         recompute: gradient checkpointing: keep the inputs of decoder stages and of the plain encoder's levels alone, and compute what is
             inside them again in the backward pass; less memory, more time, the same values
         compile: compile the model with torch.compile
-        cuda_graphs: record a step's passes once and replay them, on one graphics card: the same values, and several times as fast where
-            batches are too small to keep the card busy
         data: data set and augmentation
         trainer: Lightning's Trainer
         wandb: Weights & Biases
@@ -312,6 +312,7 @@ class TrainConfig:
     loss: Loss = "ce_dice"
     class_weights: str | list[float] = "none"
     label_smoothing: float = 0.0
+    deep_supervision: float = 0.0
     optimizer: Optimizer = "adamw"
     lr: float = 3e-3
     encoder_lr: float = 1.0
@@ -324,7 +325,6 @@ class TrainConfig:
     rewrite: Literal["auto", "on", "off"] = "auto"
     recompute: bool = False
     compile: bool = False
-    cuda_graphs: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
@@ -332,7 +332,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _within("", self, 1, None, "in_channels")
         _within("", self, 0, 2**63 - 1, "seed")  # what torch takes
-        _within("", self, 0, None, "weight_decay", "encoder_lr")
+        _within("", self, 0, None, "weight_decay", "encoder_lr", "deep_supervision")
         _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema", "warmup")
         if not self.lr > 0:
             raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")
@@ -342,25 +342,11 @@ class TrainConfig:
             )
         if self.recompute and self.compile:
             raise SegkitError("--recompute true with --compile true: the two do not go together; leave one of them out")
-        if self.cuda_graphs:
-            self._refuse_graphs()
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):
             raise SegkitError(
                 f"--class_weights {self.class_weights}: give none, median_frequency, or one number per class, such as [1,2.5,1]"
             )
         self._decide()
-
-    def _refuse_graphs(self) -> None:
-        """Says what --cuda_graphs does not go together with."""
-        others = {
-            "--compile true": self.compile,
-            "--recompute true": self.recompute,
-            "--loss lovasz": self.loss == "lovasz",  # which sorts the classes that it finds in the batch
-            f"--trainer.accumulate {self.trainer.accumulate}": self.trainer.accumulate > 1,
-            f"--trainer.accelerator {self.trainer.accelerator}": self.trainer.accelerator == "cpu",
-        }
-        for other in (name for name, given in others.items() if given):
-            raise SegkitError(f"--cuda_graphs true with {other}: the two do not go together; leave one of them out")
 
     def _decide(self) -> None:
         """Puts in what the decoder decides where it is not said, and refuses what has no meaning in it."""

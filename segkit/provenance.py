@@ -51,7 +51,18 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
         initialisation; and device, precision, deterministic, processes, threads, seed.
     """
     rate = learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
-    names = ("optimizer", "lr", "encoder_lr", "weight_decay", "momentum", "ema", "loss", "class_weights", "label_smoothing")
+    names = (
+        "optimizer",
+        "lr",
+        "encoder_lr",
+        "weight_decay",
+        "momentum",
+        "ema",
+        "loss",
+        "class_weights",
+        "label_smoothing",
+        "deep_supervision",
+    )
     dropout = config.dropout or 0.0  # what smp's network brings of its own is part of the decoder
     rules = [
         *(getattr(config, name) for name in names),

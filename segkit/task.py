@@ -21,12 +21,12 @@ from segkit.architectures import default_dropout, default_upsample
 from segkit.checkpoint import load_checkpoint
 from segkit.config import IGNORE_INDEX
 from segkit.errors import RunFailed, SegkitError
-from segkit.losses import build_loss
+from segkit.losses import ALONE, build_loss
 from segkit.metrics import Scores, confusion_matrices, labels, scores
 from segkit.models import build_model
+from segkit.models.auxiliary import DeepSupervision
 from segkit.models.blocks import exact_group_norms
 from segkit.models.finite import nonfinite
-from segkit.models.recorded import Passes, record
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.ranks import Ranks
@@ -82,6 +82,7 @@ class SegmentationTask(pl.LightningModule):
         loss: str = "ce_dice",
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
+        deep_supervision: float = 0.0,
         optimizer: str = "adamw",
         lr: float = 3e-3,
         encoder_lr: float = 1.0,
@@ -121,6 +122,7 @@ class SegmentationTask(pl.LightningModule):
             norm=norm,
             dropout=dropout,
         )
+        self.deep_supervision = DeepSupervision(self.model, len(class_names)) if deep_supervision else None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
         exact_group_norms(self.model)
@@ -131,14 +133,12 @@ class SegmentationTask(pl.LightningModule):
         self.register_buffer("scale", 1 / (torch.tensor(list(std)).view(-1, 1, 1) * white), persistent=False)
         self.score: Callable[[Tensor], Tensor] | None = None  # what evaluates images in place of one pass: tiles, flips, scales; not saved
         self.validation_loss = True  # False leaves `val/loss` out of a validation whose scores alone are wanted; not saved
-        self.recorded = False  # True replays the passes of a training step (`segkit.models.recorded`); not saved
         self.names: Mapping[str, Callable[[int], str]] = {}  # "train", "val" -> what an image of that index is called; not saved
         self.step = 0  # optimiser steps behind the weights, once they are loaded
         self.validation_scores: Scores | None = None
         self._values: dict[str, Tensor | float] = {}  # of the step at hand
         self._trained: list[nn.Parameter] = []
         self._watch: Watch | None = None  # of the fit at hand
-        self._passes: dict[torch.Size, Passes] = {}  # likewise, by the shape of the images
         self._indices: list[Tensor] = []
         self._matrices: list[Tensor] = []
         self._val_loss = torch.zeros(3, dtype=torch.float64)  # loss x pixels, pixels, images whose logits are not finite
@@ -188,6 +188,22 @@ class SegmentationTask(pl.LightningModule):
         logits: Tensor = self.model(self.normalize(images))
         return logits
 
+    def objective(self, images: Tensor, masks: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
+        """What training minimises, the loss and, under deep supervision, the weighted auxiliary losses; and the logits `[B, K, H, W]`.
+
+        Args:
+            images: `[B, C, H, W]`, uint8 or uint16 as in training.
+            masks: `[B, H, W]`.
+            ranks: The processes whose batches are parts of one.
+        """
+        loss = partial(self.loss, ranks=ranks)
+        if self.deep_supervision is None:
+            logits = self(images)
+            return loss(logits, masks), logits
+        stages: list[Tensor] = []
+        logits = self.model(self.normalize(images), stages)
+        return loss(logits, masks) + self.hparams["deep_supervision"] * self.deep_supervision(stages, masks, loss), logits
+
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Labels uint8 `[H, W]` of one image `[H, W, C]`, uint8 or uint16 as in training; the task is left in evaluation mode.
@@ -208,9 +224,7 @@ class SegmentationTask(pl.LightningModule):
     def watch(self) -> Watch:
         """What ends this fit when a number is not finite."""
         if self._watch is None:
-            scaled = self.trainer.precision == "16-mixed"
-            late = self.device.type == "cuda" and self.hparams["fused"] and not scaled
-            self._watch = Watch(self.model, partial(self._named, "train"), self._fail, late, skips=scaled)
+            self._watch = Watch(self.model, partial(self._named, "train"), self._fail, scaled=self.trainer.precision == "16-mixed")
         return self._watch
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -234,14 +248,7 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             RunFailed: As `Watch.forward` says.
         """
-        images, masks = batch["image"], batch["mask"]
-        if self.recorded:
-            if images.shape not in self._passes:
-                self._passes[images.shape] = record(self, self.loss, images, masks)
-            loss, logits = self._passes[images.shape](images, masks)
-        else:
-            logits = self(images)
-            loss = self.loss(logits, masks, Ranks.all())
+        loss, logits = self.objective(batch["image"], batch["mask"], Ranks.all())
         self.watch.forward(loss.detach(), logits)
         self._values["train/loss"] = loss.detach()
         if step_values.shown(self.trainer, self.global_step + 1):  # each batch of an accumulated step, as Lightning's log does
@@ -257,7 +264,7 @@ class SegmentationTask(pl.LightningModule):
             RunFailed: As `Watch.update` says.
         """
         norm = nn.utils.clip_grad_norm_(self._trained or self.parameters(), gradient_clip_val or math.inf)
-        self.watch.update(optimizer, norm)
+        self.watch.update(norm)
         self._values.update({"train/grad_norm": norm, "train/lr": optimizer.param_groups[-1]["lr"]})
         if step_values.shown(self.trainer, self.global_step + 1):
             step_values.note(self.trainer, self._values)
@@ -271,10 +278,6 @@ class SegmentationTask(pl.LightningModule):
             step_values.write(self.trainer)
         self._values.clear()
 
-    def on_train_end(self) -> None:
-        """Reads what the last step has computed of itself."""
-        self.watch.settle()
-
     def _fail(self, line: str) -> NoReturn:
         """Ends the run, in every process at once; the first one says why."""
         raise RunFailed(line if self.global_rank == 0 else "")
@@ -286,7 +289,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and its learning rate as a function of the optimiser step."""
-        self._trained, self._watch, self._passes = list(self.parameters()), None, {}  # of this fit; the list takes a tenth of a small step
+        self._trained, self._watch = list(self.parameters()), None  # of this fit; finding them takes a small network a tenth of a step
         h = self.hparams
         groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")
         optimizer = build_optimizer(h["optimizer"], groups, h["lr"], h["momentum"], fused=h["fused"])
@@ -301,8 +304,6 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         """Several processes agree on the running statistics of the norms, which they keep apart while training."""
-        if self._watch:
-            self._watch.settle()
         self._share_statistics()
 
     def on_validation_epoch_start(self) -> None:
@@ -380,8 +381,6 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             RunFailed: A weight or a running statistic is not finite, in any process: no file is written, and the last one stays.
         """
-        if self._watch:
-            self._watch.settle()
         if bad := [name for name in Ranks.all().gather(nonfinite(self.model)) if name]:
             self._fail(f"{bad[0]} is not finite at step {self.global_step}; the weights were not saved. Go on from the last checkpoint")
         checkpoint["config"] = self.run_config

@@ -30,7 +30,7 @@ SEEDED = ("initial", "order", "batches")  # what another seed changes
 BY_DESIGN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("decoder", "encoder", "encoder_weights", "decoder_channels", "norm"), ("initial",)),
     "in_channels": ("initial", "batches"),
-    **dict.fromkeys(("loss", "class_weights", "label_smoothing", "dropout", "ema", "trainer.clip"), ("schedule",)),
+    **dict.fromkeys(("loss", "class_weights", "label_smoothing", "deep_supervision", "dropout", "ema", "trainer.clip"), ("schedule",)),
     **dict.fromkeys(("optimizer", "lr", "encoder_lr", "weight_decay", "momentum", "schedule", "warmup"), ("schedule",)),
     **dict.fromkeys(("trainer.max_steps", "trainer.max_epochs"), ("schedule", "step", "order", "batches")),
     "trainer.accumulate": ("schedule", "order", "batches"),

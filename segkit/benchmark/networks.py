@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from segkit.architectures import PREFIX
+from segkit.benchmark.recorded import LossAndLogits, Passes, record
 from segkit.losses import build_loss
 from segkit.models import FCN, UNet, build_model
 from segkit.models.recompute import recompute_activations
-from segkit.models.recorded import LossAndLogits, Passes, record
 from segkit.optim import build_optimizer, parameter_groups
 
 CLASSES, BATCH, SIDE = 11, 4, 256

@@ -64,8 +64,8 @@ def measure_costs(config: TrainConfig) -> dict[str, object]:
     def step() -> None:
         task.train()
         with arithmetic():
-            loss = task.loss(task(images), masks)
-        loss.backward()
+            loss, _ = task.objective(images, masks)
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -16,7 +16,6 @@ from segkit.errors import SegkitError
 from segkit.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
     from pytorch_lightning.loggers import Logger
     from rich.console import Console
 
@@ -29,7 +28,7 @@ DESCRIPTION = (
     "With no options: the built-in scenes, in minutes, on a CPU."
 )
 # what a resumed run may change: where it runs and how long, never what it computes
-CHANGEABLE = {"runs", "compile", "recompute", "cuda_graphs", "wandb.mode", "wandb.entity", "wandb.project"}
+CHANGEABLE = {"runs", "compile", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
@@ -199,7 +198,6 @@ def build_task(
         "rewrite",
         "recompute",
         "compile",
-        "cuda_graphs",
         "data",
         "trainer",
         "wandb",
@@ -297,8 +295,6 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         console.print(header(rows), soft_wrap=True)
     if config.compile:
         task.model.compile()
-    if config.cuda_graphs:
-        record_steps(task, trainer)
     task.names = {split: data.sources[split].name for split in ("train", "val")}
     with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
         trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
@@ -310,14 +306,6 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         return
     if trainer.is_global_zero:
         report(console, folder, task, per_image, data, loggers, trainer.global_step)
-
-
-def record_steps(task: "SegmentationTask", trainer: "Trainer") -> None:
-    """Lets the task replay its passes; raises a SegkitError where the trainer has no graphics card, or several."""
-    place = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-    if place != "1 x cuda":
-        raise SegkitError(f"--cuda_graphs true: it is for one graphics card, and this run is on {place}; leave it out")
-    task.recorded = True
 
 
 def report(

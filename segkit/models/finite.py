@@ -17,21 +17,13 @@ def numbers(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def all_finite(values: Sequence[Tensor]) -> bool:
-    """Whether all are surely finite: False where one is not, and where the norm of all overflows; one pass, one wait for the device."""
-    return math.isfinite(get_total_norm(_joined(values)).item())
+    """Whether all are surely finite: False where one is not, and where the norm of all overflows; one pass, one wait for the device.
 
-
-@torch.no_grad()
-def largest(values: Sequence[Tensor]) -> Tensor:
-    """The largest magnitude of all as a scalar on their device: finite where all are; waits for nothing."""
-    return get_total_norm(_joined(values), norm_type=math.inf)
-
-
-def _joined(values: Sequence[Tensor]) -> list[Tensor]:
-    """Biases and statistics, most of the tensors and few of the numbers, as one; of parameters themselves norms are taken one by one."""
+    Biases and statistics, most of the tensors and few of the numbers, are looked at as one.
+    """
     vectors = [value for value in values if value.ndim == 1]
-    others = [value.detach() for value in values if value.ndim != 1]
-    return [*others, torch.cat(vectors)] if vectors else others
+    others = [value.detach() for value in values if value.ndim != 1]  # of parameters themselves the norms are taken one by one
+    return math.isfinite(get_total_norm([*others, torch.cat(vectors)] if vectors else others).item())
 
 
 @torch.no_grad()

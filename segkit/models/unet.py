@@ -99,12 +99,18 @@ class UNet(nn.Module):
                 inputs, reversed(skips), decoder_channels, operators, width_per_stage(upsample_width, depth), strict=True
             )
         )
+        self.channels = list(decoder_channels)  # of the stages, deepest first
         self.recompute = False  # `segkit.models.recompute`
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = classifier(decoder_channels[-1], num_classes, 3)  # with 16 channels, 1x1 learns far more slowly
 
-    def forward(self, images: Tensor) -> Tensor:
-        """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped."""
+    def forward(self, images: Tensor, stages: list[Tensor] | None = None) -> Tensor:
+        """`[B, C, H, W] -> logits [B, K, H, W]` for any H, W >= 1; sizes that do not divide are padded inside and cropped.
+
+        Args:
+            images: Of any size.
+            stages: Where it is given, it gets the outputs of all stages, deepest first, those of the padded image.
+        """
         h, w = images.shape[-2:]
         padded = pad_to_stride(images, 2 ** len(self.stages), self.encoder.smallest)
         *skips, x = self.encoder(padded)
@@ -113,5 +119,7 @@ class UNet(nn.Module):
             skip = skips[-i] if self.encoder.channels[-1 - i] else None
             looks_at = [guide(skip, padded, 2 ** (len(self.stages) - i))] if is_guided(stage.upsample) else []
             x = run(stage, x, skip, *looks_at, again=self.recompute)
+            if stages is not None:
+                stages.append(x)
         logits: Tensor = self.classifier(self.dropout(x))
         return logits[..., :h, :w]

@@ -21,11 +21,8 @@ from segkit.errors import RunFailed
 from segkit.models.finite import nonfinite
 from segkit.task import SegmentationTask
 from segkit.trainer import build_trainer
-from segkit.watch import Watch
 
 ROOT = Path(__file__).parents[2]
-ACCELERATOR = "cpu"
-ON_A_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 NORM = "encoder.levels.0.0.1"  # in front of a ReLU, which hides a bias of minus infinity
 
 
@@ -94,16 +91,6 @@ class SabotagedValidation(Sabotage):
         pass
 
 
-@pytest.fixture(params=["at once", "late", pytest.param("on a card", marks=ON_A_CARD)])
-def late(request, monkeypatch):
-    """Whether a step's numbers are read one step later, as on a graphics card; a CPU's fused optimiser holds its update back too."""
-    if request.param == "late":
-        monkeypatch.setattr("segkit.task.Watch", lambda model, named, fail, late, skips: Watch(model, named, fail, True, skips))
-    if request.param == "on a card":
-        monkeypatch.setattr(f"{__name__}.ACCELERATOR", "cuda")
-    return request.param != "at once"
-
-
 @pytest.fixture
 def fit(make_folder):
     root = make_folder(train=8, val=3)
@@ -114,7 +101,7 @@ def fit(make_folder):
         torch.manual_seed(0)
         task = SegmentationTask(data.classes.names, data.classes.colors, [0.5] * 3, [0.5] * 3, decoder_channels=[4, 4], **options)
         task.names = {split: source.name for split, source in data.sources.items()}
-        trainer = build_trainer(TrainerConfig(accelerator=ACCELERATOR, devices=1, val_every=2, accumulate=accumulate), max_steps=6)
+        trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1, val_every=2, accumulate=accumulate), max_steps=6)
         trainer.callbacks += [*callbacks, Checkpoints(folder)]
         with pytest.raises(RunFailed) as error:
             trainer.fit(task, data)
@@ -122,20 +109,6 @@ def fit(make_folder):
         return task, trainer, str(error.value)
 
     return folder, run
-
-
-def test_updates_that_are_not_held_back_are_the_same(make_folder, monkeypatch):
-    """Late or not, steps that are fine leave the same weights, to the bit."""
-    root, weights = make_folder(train=8, val=3), []
-    for late in (False, True):
-        monkeypatch.setattr("segkit.task.Watch", lambda model, named, fail, _, skips, late=late: Watch(model, named, fail, late, skips))
-        data = SegmentationDataModule(DataConfig(kind="folder", root=str(root), crop=24, batch_size=3, check=False), seed=1)
-        torch.manual_seed(0)
-        task = SegmentationTask(data.classes.names, data.classes.colors, [0.5] * 3, [0.5] * 3, decoder_channels=[4, 4])
-        build_trainer(TrainerConfig(accelerator="cpu", devices=1, val_every=3), max_steps=6).fit(task, data)
-        assert task.watch.late == late
-        weights.append(torch.cat([p.detach().flatten() for p in task.parameters()]))
-    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize(("what", "value", "said"), [
@@ -150,19 +123,18 @@ def test_updates_that_are_not_held_back_are_the_same(make_folder, monkeypatch):
     ("buffer", math.inf, rf"{NORM}\.running_var is not finite since the last update"),
 ])  # fmt: skip
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_nothing_is_updated_and_the_files_are_named(fit, what, value, said, accumulate, late):
+def test_nothing_is_updated_and_the_files_are_named(fit, what, value, said, accumulate):
     folder, run = fit
     sabotage = Sabotage(folder, what, value)
     task, trainer, line = run(EMA(0.9), sabotage, accumulate=accumulate)
     assert list(sabotage.nothing_changed(trainer, task)) == ["best.ckpt", "last.ckpt"]
-    assert len(sabotage.batches) == (accumulate if what in ("gradient", "weight", "buffer") or late else 1)
-    seen = sabotage.batches[:1] if what in ("logits", "loss") else sabotage.batches
-    named = seen[0][1:2] if what == "logits" else [name for batch in seen for name in batch]
+    assert len(sabotage.batches) == (accumulate if what in ("gradient", "weight", "buffer") else 1)
+    named = sabotage.batches[0][1:2] if what == "logits" else [name for batch in sabotage.batches for name in batch]
     assert all(name.startswith("train") for name in named)
     assert re.match(rf"{said} at step 3 on {re.escape(', '.join(named))}; the weights were not updated\. Lower --lr, ", line), line
 
 
-def test_a_validation_that_is_not_finite_names_the_files_and_saves_nothing(fit, late):
+def test_a_validation_that_is_not_finite_names_the_files_and_saves_nothing(fit):
     folder, run = fit
     sabotage = SabotagedValidation(folder, "logits", math.nan, place=0)
     task, trainer, line = run(EMA(0.9), sabotage)
@@ -172,16 +144,16 @@ def test_a_validation_that_is_not_finite_names_the_files_and_saves_nothing(fit, 
 
 @pytest.mark.parametrize("lr", [1e30, 1e38])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_an_update_that_overflows_is_never_saved(fit, lr, optimizer, late):
+def test_an_update_that_overflows_is_never_saved(fit, lr, optimizer):
     folder, run = fit
     _, trainer, line = run(lr=lr, optimizer=optimizer, schedule="constant", warmup=0.0, weight_decay=0.0)
-    assert trainer.global_step == 1 + late
+    assert trainer.global_step == 1
     assert re.match(r"the logits are not finite at step 1 on train\d, train\d, train\d; the weights were not updated", line)
     assert hashes(folder) == {}
 
 
 @pytest.mark.parametrize("name", [f"{NORM}.bias", f"{NORM}.running_var"])
-def test_weights_that_are_not_finite_are_never_saved(fit, name, late):
+def test_weights_that_are_not_finite_are_never_saved(fit, name):
     """A validation need not see them, and a signal saves between two steps."""
     folder, run = fit
 
@@ -257,7 +229,7 @@ def test_what_is_not_finite_in_one_process_stops_all_with_one_line(tmp_path):
     assert {path.name for path in tmp_path.glob("runs/scenes-*/*/checkpoints/*")} == {"best.ckpt", "last.ckpt"}
 
 
-@ON_A_CARD
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: a CPU has no such arithmetic")
 def test_the_loss_scaler_skips_a_step_that_overflows_and_logits_that_do_end_the_run(make_folder):
     root = make_folder(train=8, val=3)
     for what in ("gradient", "logits"):

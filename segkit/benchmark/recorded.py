@@ -57,7 +57,7 @@ def record(network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], images:
             torch.cuda.make_graphed_callables(passes, (images.clone(), masks.clone()), allow_unused_input=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise SegkitError(f"--cuda_graphs true: this network or loss cannot be recorded ({reason}); leave the option out") from error
+        raise SegkitError(f"CUDA graphs: this network or loss cannot be recorded ({reason}); name another with --upsample") from error
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
