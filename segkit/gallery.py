@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from segkit.panels import COLUMNS, WRONG, cells
+from segkit.web_page import web_page
 
 SIDE = 384  # pixels of a picture
 
@@ -71,28 +72,15 @@ def gallery(
         "wrong": f"rgb{WRONG}"
     }
     legend = [f'<li><i style="background: {color}"></i>{escape(name)}</li>' for name, color in colored.items()]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<header><h1>{escape(title)}</h1><p>{escape(about)}</p>
+    body = f"""<header><h1>{escape(title)}</h1><p>{escape(about)}</p>
 <ul class="legend">{"".join(legend)}<li><i class="ignored"></i>ignored</li></ul></header>
 <section><h2>The images with the lowest mean IoU</h2>
 {chr(10).join(lowest)}
 </section>
 <section><h2>For each class the image with most wrong pixels of it</h2>
 {chr(10).join(classes)}
-</section>
-</body>
-</html>
-"""
+</section>"""
+    return web_page(title, CSS, body)
 
 
 def describe(matrix: np.ndarray, class_names: Sequence[str]) -> str:

@@ -72,8 +72,9 @@ ALLOWED = {
     "costs": {"errors", "models", "upsampling"},
     "results": {"metrics", "runs", "task"},
     "measures": {"measures", "metrics", "models", "results"},
-    "gallery": {"panels"},
-    "ablation": {"errors", "architectures", "config", "runs", "figures", "yaml_file", "ablation"},
+    "web_page": set(),
+    "gallery": {"panels", "web_page"},
+    "ablation": {"errors", "architectures", "config", "runs", "figures", "web_page", "yaml_file", "ablation"},
     "panels": set(),
     "figures": {"errors", "config", "figures", "metrics", "models", "upsampling"},
     "console": set(),
@@ -84,7 +85,7 @@ ALLOWED = {
     "inference": {"errors", "config", "data", "metrics", "panels", "runs", "task", "inference"},
     "onnx_model": {"errors", "data", "inference"},
     "export": {"errors", "config", "models", "plausible", "upsampling", "task", "runs", "onnx_model", "export"},
-    "doctor": {"errors", "config", "data", "panels", "runs", "doctor"},
+    "doctor": {"errors", "config", "data", "panels", "runs", "web_page", "doctor"},
     "__init__": {"inference"},
     # above all but the commands; not `ablation` and `doctor`, of which nothing is measured
     "benchmark": {

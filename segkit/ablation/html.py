@@ -10,6 +10,7 @@ from segkit.ablation.numbers import MINUS
 from segkit.ablation.stylesheet import CSS
 from segkit.figures.report import LOOKS
 from segkit.figures.style import GREY, INK
+from segkit.web_page import web_page
 
 SIGNS = {"better": "▲", "worse": "▼", "equivalent": "≈", "unresolved": "?", "withheld": "✕", "noise": "±"}  # told apart without colour
 WHOLE = re.compile(r"\S[\d.]+ to \S[\d.]+|\[[^\]]*\]|p (?:=|&lt;) [\de.-]*\d|--\w+|[\d.]+ (?:%|points?|seeds?|images|steps|pixels)")
@@ -26,25 +27,12 @@ def html(document: Document, figures: Mapping[str, str]) -> str:
     """
     links = "".join(f'<a href="#{_id(section)}">{escape(section.title)}</a>' for section in document.sections)
     sections = "\n".join(_section(section, figures) for section in document.sections)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{escape(document.title)}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<header><small>{escape(document.kind)}</small><h1>{escape(document.title)}</h1><p>{escape(document.subtitle)}</p></header>
+    body = f"""<header><small>{escape(document.kind)}</small><h1>{escape(document.title)}</h1><p>{escape(document.subtitle)}</p></header>
 <nav aria-label="Sections">{links}</nav>
 <main>
 {sections}
-</main>
-</body>
-</html>
-"""
+</main>"""
+    return web_page(document.title, CSS, body)
 
 
 def _id(section: Section) -> str:

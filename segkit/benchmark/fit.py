@@ -1,9 +1,7 @@
 """Whole trainings, from image files to updated weights, beside smp's U-Net in a plain LightningModule and beside the bare network."""
 
-import io
 import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
 
 from segkit.benchmark.bench import Bench
@@ -20,12 +17,12 @@ from segkit.benchmark.data import Plain
 from segkit.benchmark.networks import CLASSES, Training, build, objective
 from segkit.benchmark.photographs import write_photographs
 from segkit.benchmark.report import Results, Row, milliseconds
+from segkit.benchmark.updates import FIRST, time_between_updates, wait
 from segkit.config import DataConfig, TrainConfig, TrainerConfig, WandbConfig
 from segkit.data.folder import open_folder
 
 BATCH, SIDE, COUNT = 8, 256, 64
 ROUNDS = 3
-FIRST = 10  # steps that do not count: caches, allocators and the loader's processes start
 OPERATOR: Literal["transpose"] = "transpose"
 ENCODER = "resnet18"
 Train = Callable[[TrainConfig], None]
@@ -49,12 +46,12 @@ def measure(bench: Bench, train: Train) -> Results:
         bare = Training(OPERATOR, bench.device, bench.low, batch, side)
         steps = FIRST + max(round(bench.config.seconds / _seconds(bench, bare, 3)), 2)
         ways: dict[str, Callable[[], float]] = {
-            "train.py": partial(_trained, bench, partial(train, _config(bench, data, steps, folder))),
+            "train.py": partial(time_between_updates, bench, partial(train, _config(bench, data, steps, folder))),
             "the bare network": partial(_seconds, bench, bare, steps),
         }
         if "smp" in bench.peers:
             for name, low in (("smp + Lightning, same format", True), ("smp + Lightning as it comes", False)):
-                ways[name] = partial(_trained, bench, partial(_fit_peer, bench, data, steps, low))
+                ways[name] = partial(time_between_updates, bench, partial(_fit_peer, bench, data, steps, low))
         times: dict[str, list[float]] = {name: [] for name in ways}
         memory: dict[str, float] = {}
         for _ in range(ROUNDS if bench.config.seconds else 1):
@@ -97,11 +94,6 @@ def _accelerator(bench: Bench) -> Any:
     return "gpu" if bench.device.type == "cuda" else "cpu"
 
 
-def _wait(bench: Bench) -> None:
-    if bench.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def _with_peak(bench: Bench, way: Callable[[], float]) -> tuple[float, float]:
     """Seconds a step, and MiB that the card has held at most."""
     if bench.device.type != "cuda":
@@ -116,31 +108,12 @@ def _with_peak(bench: Bench, way: Callable[[], float]) -> tuple[float, float]:
 def _seconds(bench: Bench, step: Callable[[], object], steps: int) -> float:
     """Seconds of a step, on average over steps that follow one another without a pause."""
     step()
-    _wait(bench)
+    wait(bench)
     start = bench.clock()
     for _ in range(steps):
         step()
-    _wait(bench)
+    wait(bench)
     return (bench.clock() - start) / steps
-
-
-def _trained(bench: Bench, run: Callable[[], object]) -> float:
-    """Seconds from one update to the next, on average, after the first few."""
-    moments: list[float] = []
-
-    def note(*_: object) -> None:
-        if len(moments) in (0, FIRST - 1):
-            _wait(bench)
-        moments.append(bench.clock())
-
-    hook = register_optimizer_step_post_hook(note)
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            run()
-    finally:
-        hook.remove()
-    counted = moments[FIRST - 1 :]
-    return (counted[-1] - counted[0]) / (len(counted) - 1)
 
 
 class Peer(pl.LightningModule):

@@ -1,9 +1,7 @@
 """What a run with all that it leaves behind adds to a training step, beside the same steps in a bare loop of torch."""
 
-import io
 import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from segkit.benchmark.bench import Bench
 from segkit.benchmark.report import Results, Row
 from segkit.benchmark.timing import LEAST
+from segkit.benchmark.updates import FIRST, time_between_updates
 from segkit.config import DataConfig, TrainConfig, TrainerConfig, WandbConfig
 from segkit.data.module import SegmentationDataModule
 from segkit.task import SegmentationTask
 
-FIRST = 10  # steps that do not count: caches, allocators and the progress line start
 RATE = 150  # steps per second of `--seconds`, roughly
 MODES = ("disabled", "offline")  # of W&B
 
@@ -42,8 +39,9 @@ def measure(bench: Bench, train: Callable[[TrainConfig], None]) -> Results:
         for mode in MODES:
             with tempfile.TemporaryDirectory() as folder:
                 config = _config(bench, steps, folder, mode)
-                found[mode].append(_per_step(bench, partial(train, config)))
-        found["bare"].append(_per_step(bench, partial(_bare, _config(bench, steps, "", "disabled"), bench.device)))
+                found[mode].append(1000 * time_between_updates(bench, partial(train, config)))
+        bare = partial(_bare, _config(bench, steps, "", "disabled"), bench.device)
+        found["bare"].append(1000 * time_between_updates(bench, bare))
     rows = [
         Row(f"train.py, W&B {mode}", found[mode], "ms", found["bare"], "bare loop", "difference", goal=1.0, group="a training step")
         for mode in MODES
@@ -60,19 +58,6 @@ def _config(bench: Bench, steps: int, folder: str, mode: Any) -> TrainConfig:
         trainer=TrainerConfig(max_steps=steps, val_every=steps, accelerator="gpu" if bench.device.type == "cuda" else "cpu", devices=1),
         wandb=WandbConfig(mode=mode, panels=0),
     )
-
-
-def _per_step(bench: Bench, run: Callable[[], object]) -> float:
-    """Milliseconds from one update to the next, on average, after the first few."""
-    moments: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: moments.append(bench.clock()))
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            run()
-    finally:
-        hook.remove()
-    counted = moments[FIRST - 1 :]
-    return 1000 * (counted[-1] - counted[0]) / (len(counted) - 1)
 
 
 def _bare(config: TrainConfig, device: torch.device) -> None:

@@ -17,6 +17,7 @@ from segkit.doctor.histogram import histogram
 from segkit.doctor.looks import CSS
 from segkit.doctor.pictures import file_picture, pair
 from segkit.doctor.report import Report
+from segkit.web_page import web_page
 
 SHOWN, PICTURED = 12, 4  # findings of a kind that are listed, and that are shown
 SIGNS = {"error": "✕", "warning": "!", "note": "i"}
@@ -47,23 +48,11 @@ def page(report: Report, sources: Mapping[str, Source], root: str | None = None)
         f'<section id="{name.split()[0].lower()}"><h2>{name}</h2>{inner}</section>' for name, inner in parts.items() if inner
     )
     links = "".join(f'<a href="#{name.split()[0].lower()}">{name}</a>' for name, inner in parts.items() if inner)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>Data check: {escape(report.about)}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<header><small>data check</small><h1 class="{"bad" if errors else "good"}">{verdict}</h1>
+    body = f"""<header><small>data check</small><h1 class="{"bad" if errors else "good"}">{verdict}</h1>
 <p>{escape(report.about)}</p><p>{counts}; {report.rate:.0f} images/s</p></header>
 <nav aria-label="Sections">{links}</nav>
-<main>{sections}</main>
-</body>
-</html>
-"""
+<main>{sections}</main>"""
+    return web_page(f"Data check: {report.about}", CSS, body, schemes="light")
 
 
 def _group(kind: str, group: Sequence[Finding], sources: Mapping[str, Source], root: str | None) -> str:
