@@ -1,5 +1,7 @@
 """Equal and faster forms of operators: values and gradients in float64, and which form is taken."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from segkit.errors import SegkitError
 from segkit.models import UNet
 from segkit.upsampling import UPSAMPLERS, Nearest, rewriting
 from segkit.upsampling.interpolate import fold_nearest
-from segkit.upsampling.rewrite import FASTER
+from segkit.upsampling.rewrite import FASTER, _large
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 5])
@@ -62,6 +64,15 @@ def test_the_faster_form_is_taken_where_it_was_measured(monkeypatch):
             operator(x)
         operator(x)
     assert taken == ["plain"] * 2
+
+
+def test_a_graphics_card_takes_it_for_large_batches_and_in_graphs(monkeypatch):
+    """Starting the kernels that fold the weights costs a card more than folding them."""
+    small, large = (SimpleNamespace(device=torch.device("cuda"), numel=lambda n=n: n) for n in (2**24 - 1, 2**24))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert (_large(small), _large(large)) == (False, True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert _large(small)
 
 
 def test_what_is_rewritten_has_a_plain_form_beside_it():
