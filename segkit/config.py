@@ -273,8 +273,8 @@ class TrainConfig:
         loss: training objective
         class_weights: none, median_frequency, or a list with one weight per class (ce, ce_dice, focal)
         label_smoothing: share of the target spread over all classes (ce and ce_dice)
-        deep_supervision: weight of the auxiliary losses of the coarse stages of a U-Net's decoder, which only training has, such as 0.4;
-            0 switches them off
+        deep_supervision: weight of the auxiliary loss of each coarse stage of a U-Net's decoder, such as 0.4; train/loss includes them,
+            and only training has them; 0 switches them off
         optimizer: update rule
         lr: peak learning rate
         encoder_lr: factor on the learning rate of the encoder
@@ -361,6 +361,8 @@ class TrainConfig:
             upsample_width=self.upsample_width,
             dropout=self.dropout,
         )
+        if self.deep_supervision and (self.decoder != "unet" or len(self.decoder_channels) < 3):
+            raise SegkitError(f"--deep_supervision {self.deep_supervision} is for --decoder unet with 3 --decoder_channels or more; give 0")
         name = architecture_of(self.decoder)
         if name and ARCHITECTURES[name].pooled and self.data.batch_size < 2 and not self.trainer.extra.get("sync_batchnorm"):
             raise SegkitError(

@@ -9,7 +9,7 @@ not the ignore index is never trained on: the `gather` of its probability raises
 The `gather` is also what lets one form of cross-entropy serve everywhere. On a CPU it is as fast as the fused one (within 10 %), and on
 CUDA it has a deterministic implementation, which `nll_loss2d` has not.
 
-Every objective is a function of sums over pixels. So processes that share a batch can add their sums up, in one small all-reduce a step,
+Every objective is a function of sums over pixels. So processes that share a batch can add their sums up, in one small all-reduce,
 and all have the objective of the whole batch: no mean of means, whatever part of each one's pixels is ignored.
 """
 

@@ -46,8 +46,8 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
         processes: How many share its batches.
 
     Returns:
-        `initial`: hash of every initial weight outside the operators; `schedule`: hash of objective, optimiser and every step's
-        learning rate; `software`: versions; `code`: hash of segkit's own training code; `ci_op`: index of every operator at
+        `initial`: hash of every initial weight of the network outside the operators; `schedule`: hash of objective, optimiser and every
+        step's learning rate; `software`: versions; `code`: hash of segkit's own training code; `ci_op`: index of every operator at
         initialisation; and device, precision, deterministic, processes, threads, seed.
     """
     rate = learning_rate_factor(config.schedule, round(config.warmup * steps), steps)

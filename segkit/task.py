@@ -122,6 +122,8 @@ class SegmentationTask(pl.LightningModule):
             norm=norm,
             dropout=dropout,
         )
+        if not 0 <= deep_supervision < math.inf:
+            raise SegkitError(f"--deep_supervision {deep_supervision} must be finite and >= 0")
         self.deep_supervision = DeepSupervision(self.model, len(class_names)) if deep_supervision else None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
@@ -183,9 +185,9 @@ class SegmentationTask(pl.LightningModule):
         assert isinstance(self.scale, Tensor)
         return ((images.to(self.mean.dtype) - self.mean) * self.scale).contiguous(memory_format=self.memory_format)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images `[B, C, H, W]`, uint8 or uint16 as in training, to logits `[B, K, H, W]`."""
-        logits: Tensor = self.model(self.normalize(images))
+    def forward(self, images: Tensor, *stages: list[Tensor]) -> Tensor:
+        """Images `[B, C, H, W]`, uint8 or uint16 as in training, to logits `[B, K, H, W]`; `stages` as a `UNet` takes it."""
+        logits: Tensor = self.model(self.normalize(images), *stages)
         return logits
 
     def objective(self, images: Tensor, masks: Tensor, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
@@ -201,7 +203,7 @@ class SegmentationTask(pl.LightningModule):
             logits = self(images)
             return loss(logits, masks), logits
         stages: list[Tensor] = []
-        logits = self.model(self.normalize(images), stages)
+        logits = self(images, stages)
         return loss(logits, masks) + self.hparams["deep_supervision"] * self.deep_supervision(stages, masks, loss), logits
 
     @torch.inference_mode()
@@ -224,8 +226,12 @@ class SegmentationTask(pl.LightningModule):
     def watch(self) -> Watch:
         """What ends this fit when a number is not finite."""
         if self._watch is None:
-            self._watch = Watch(self.model, partial(self._named, "train"), self._fail, scaled=self.trainer.precision == "16-mixed")
+            self._watch = Watch(self._learning(), partial(self._named, "train"), self._fail, scaled=self.trainer.precision == "16-mixed")
         return self._watch
+
+    def _learning(self) -> list[nn.Module]:
+        """The network and what only training has beside it."""
+        return [self.model, *([self.deep_supervision] if self.deep_supervision else [])]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every step's random numbers a function of (seed, step, rank), so that a resumed run draws the same."""
@@ -381,7 +387,7 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             RunFailed: A weight or a running statistic is not finite, in any process: no file is written, and the last one stays.
         """
-        if bad := [name for name in Ranks.all().gather(nonfinite(self.model)) if name]:
+        if bad := [name for name in Ranks.all().gather(nonfinite(*self._learning())) if name]:
             self._fail(f"{bad[0]} is not finite at step {self.global_step}; the weights were not saved. Go on from the last checkpoint")
         checkpoint["config"] = self.run_config
         checkpoint["processes"] = self.trainer.world_size

@@ -1,4 +1,7 @@
-"""Holds every training step to finite numbers: logits, loss, gradients, weights."""
+"""Holds every training step to finite numbers: logits, loss, gradients, weights.
+
+Shapes: B batch, K classes, H W rows/columns.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,20 +19,20 @@ ADVICE = "Lower --lr, lengthen --warmup, or, in 16-mixed precision, use bf16-mix
 class Watch:
     """Ends a run before an update that would destroy its weights, in all processes at once, and names the images it was seen on.
 
-    In a step, `begin` and `forward` come for each batch, then `update`. Shapes: B batch, K classes, H W rows/columns.
+    In a step, `begin` and `forward` come for each batch, then `update`.
 
     Args:
-        model: The network.
+        modules: What is trained.
         named: Images by their indices, in words.
         fail: Ends the run with a line.
         scaled: A loss scaler skips the updates of gradients that are not finite by itself.
     """
 
     def __init__(
-        self, model: nn.Module, named: Callable[[Sequence[int]], str], fail: Callable[[str], NoReturn], scaled: bool = False
+        self, modules: Sequence[nn.Module], named: Callable[[Sequence[int]], str], fail: Callable[[str], NoReturn], scaled: bool = False
     ) -> None:
-        self.model, self.named, self.fail, self.scaled = model, named, fail, scaled
-        self.numbers = list(numbers(model).values())  # finding them in the network takes a small one a tenth of a step
+        self.modules, self.named, self.fail, self.scaled = modules, named, fail, scaled
+        self.numbers = list(numbers(*modules).values())  # finding them in the network takes a small one a tenth of a step
         self.step, self.indices = 0, list[Tensor]()
 
     def begin(self, step: int, indices: Tensor, first: bool) -> None:
@@ -58,7 +61,7 @@ class Watch:
         """
         if not self.scaled and not math.isfinite(value := norm.item()):
             self._stop(f"the gradient norm is {value}")
-        if not all_finite(self.numbers) and (name := nonfinite(self.model)):
+        if not all_finite(self.numbers) and (name := nonfinite(*self.modules)):
             self._stop(f"{name} is not finite since the last update")
 
     def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:

@@ -1,5 +1,6 @@
 """Whole trainings, from image files to updated weights, beside smp's U-Net in a plain LightningModule and beside the bare network."""
 
+import gc
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -31,9 +32,8 @@ Train = Callable[[TrainConfig], None]
 def measure(bench: Bench, train: Train) -> Results:
     """Trains a U-Net resnet18 on a folder of files for some steps, each way in turns, and counts images a second.
 
-    segkit trains by the command's own function, with everything that it logs, from `--data.cache ram`; the peer reads with Pillow and
-    augments with albumentations, logs its loss, and has as many loader processes. The bare network takes steps on one batch that lies on
-    the device.
+    segkit trains by the command's own function, with everything that it logs; the peer reads with Pillow and augments with albumentations,
+    logs its loss, and has as many loader processes. The bare network takes steps on one batch that lies on the device.
 
     Args:
         bench: How to measure.
@@ -41,17 +41,17 @@ def measure(bench: Bench, train: Train) -> Results:
     """
     batch, side, workers = bench.config.batch or BATCH, bench.config.size or SIDE, bench.config.workers
     with tempfile.TemporaryDirectory() as folder:
-        write_photographs(Path(folder, "data"), bench.config.images or COUNT, bench.config.seed)
-        data = DataConfig(kind="folder", root=str(Path(folder, "data")), cache="ram", batch_size=batch, crop=side, workers=workers)
+        write_photographs(Path(folder, "data"), max(bench.config.images or COUNT, batch), bench.config.seed)
+        data = DataConfig(kind="folder", root=str(Path(folder, "data")), batch_size=batch, crop=side, workers=workers)
         bare = Training(OPERATOR, bench.device, bench.low, batch, side)
         steps = FIRST + max(round(bench.config.seconds / _seconds(bench, bare, 3)), 2)
         ways: dict[str, Callable[[], float]] = {
-            "train.py": partial(time_between_updates, bench, partial(train, _config(bench, data, steps, folder))),
+            "train.py": partial(time_between_updates, bench, partial(train, _config(bench, data, steps, folder)), steps),
             "the bare network": partial(_seconds, bench, bare, steps),
         }
         if "smp" in bench.peers:
             for name, low in (("smp + Lightning, same format", True), ("smp + Lightning as it comes", False)):
-                ways[name] = partial(time_between_updates, bench, partial(_fit_peer, bench, data, steps, low))
+                ways[name] = partial(time_between_updates, bench, partial(_fit_peer, bench, data, steps, low), steps)
         times: dict[str, list[float]] = {name: [] for name in ways}
         memory: dict[str, float] = {}
         for _ in range(ROUNDS if bench.config.seconds else 1):
@@ -98,6 +98,7 @@ def _with_peak(bench: Bench, way: Callable[[], float]) -> tuple[float, float]:
     """Seconds a step, and MiB that the card has held at most."""
     if bench.device.type != "cuda":
         return way(), 0.0
+    gc.collect()  # the trainer before this one, whose parts know each other
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

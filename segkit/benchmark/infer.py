@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segkit.benchmark.bench import Bench
 from segkit.benchmark.networks import BATCH, CLASSES, SIDE, build
+from segkit.benchmark.recorded import record_call
 from segkit.benchmark.report import Results, Row, milliseconds
 from segkit.export import capture
 from segkit.task import SegmentationTask
@@ -33,7 +34,7 @@ def measure(bench: Bench) -> Results:
         share = float((plain().max(1).indices == fast().max(1).indices).float().mean())
         notes.append(f"{name}, folded: {share:.2%} of the labels are those of float32, in an untrained network")
         if bench.device.type == "cuda":
-            calls[f"{name}, folded, CUDA graph"] = recorded(fast)
+            calls[f"{name}, folded, CUDA graph"] = record_call(fast)
         calls[f"{name}, as predict.py"] = _call(bench, bench.place(networks[name]), images[True], True)
     calls["smp as it comes"] = _call(bench, bench.place(networks["smp"], False), images[False], False)
     calls["smp, same format"] = _call(bench, bench.place(build("smp").eval()), images[True], True)
@@ -48,23 +49,6 @@ def measure(bench: Bench) -> Results:
                 group = f"{bench.format()}, beside {peer}"
                 rows.append(Row(f"U-Net resnet18 {name}, {form}", ours, theirs=times[peer], peer=peer, goal=least, group=group))
     return Results("infer", f"inference, batch {batch}, {side}²", rows, notes)
-
-
-def recorded(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """A call on a graphics card as one graph that is replayed: Python launches it, not its kernels one by one."""
-    torch.cuda.synchronize()
-    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
-        for _ in range(3):  # libraries choose their algorithms and take their memory
-            call()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = call()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return out
-
-    return replay
 
 
 def fastest(bench: Bench, network: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.architectures import PREFIX
-from segkit.benchmark.recorded import LossAndLogits, Passes, record
+from segkit.benchmark.recorded import NetworkAndLoss, Passes, record_passes
 from segkit.losses import build_loss
 from segkit.models import FCN, UNet, build_model
 from segkit.models.recompute import recompute_activations
@@ -118,10 +118,11 @@ class Training:
             self.optimizer = build_optimizer("adamw", groups, 1e-4, 0.9, fused=low != torch.float16)
         self.device, self.low, self.classes, self.layout = device, low, classes, layout
         self.images, self.masks = self.example(batch, side)
-        self.passes: Passes = LossAndLogits(self.network, self.loss)
+        passes = NetworkAndLoss(self.network, self.loss)
+        self.passes: Passes = passes
         if form == "CUDA graphs":
             with self.arithmetic():
-                self.passes = record(self.network, self.loss, self.images, self.masks)
+                self.passes = record_passes(passes, self.images, self.masks)
 
     def arithmetic(self) -> Any:
         """The context of a forward pass: autocast to the precision asked for, or none."""
@@ -136,7 +137,7 @@ class Training:
     def __call__(self) -> None:
         """One step."""
         with self.arithmetic():
-            loss, _ = self.passes(self.images, self.masks)
+            loss = self.passes(self.images, self.masks)
         torch.autograd.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()

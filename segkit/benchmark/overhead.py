@@ -39,9 +39,9 @@ def measure(bench: Bench, train: Callable[[TrainConfig], None]) -> Results:
         for mode in MODES:
             with tempfile.TemporaryDirectory() as folder:
                 config = _config(bench, steps, folder, mode)
-                found[mode].append(1000 * time_between_updates(bench, partial(train, config)))
+                found[mode].append(1000 * time_between_updates(bench, partial(train, config), steps))
         bare = partial(_bare, _config(bench, steps, "", "disabled"), bench.device)
-        found["bare"].append(1000 * time_between_updates(bench, bare))
+        found["bare"].append(1000 * time_between_updates(bench, bare, steps))
     rows = [
         Row(f"train.py, W&B {mode}", found[mode], "ms", found["bare"], "bare loop", "difference", goal=1.0, group="a training step")
         for mode in MODES

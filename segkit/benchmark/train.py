@@ -57,7 +57,7 @@ def _unets(bench: Bench) -> list[Row]:
     calls = {name: _training(bench, name, True) for name in names}
     calls |= {"smp as it comes": _training(bench, "smp", False), "smp, same format": _training(bench, "smp", True)}
     times = {name: milliseconds(values) for name, values in bench.time(calls).items()}
-    about = _about(calls, times, bench.ceiling())
+    about = _about({name: calls[name] for name in names}, times, bench.ceiling())
     rows = []
     for peer, goal in (("smp as it comes", 0.42), ("smp, same format", 0.88)):
         rows += [

@@ -18,12 +18,12 @@ def wait(bench: Bench) -> None:
         torch.cuda.synchronize()
 
 
-def time_between_updates(bench: Bench, run: Callable[[], object]) -> float:
-    """Seconds from one update of a training to the next, on average, after the first few; what it prints is lost."""
+def time_between_updates(bench: Bench, run: Callable[[], object], steps: int) -> float:
+    """Seconds from one update of a training of so many steps to the next, on average, after the first few; what it prints is lost."""
     moments: list[float] = []
 
     def note(*_: object) -> None:
-        if len(moments) == FIRST - 1:
+        if len(moments) in (FIRST - 1, steps - 1):
             wait(bench)
         moments.append(bench.clock())
 
@@ -33,5 +33,6 @@ def time_between_updates(bench: Bench, run: Callable[[], object]) -> float:
             run()
     finally:
         hook.remove()
+    assert len(moments) == steps, (len(moments), steps)
     counted = moments[FIRST - 1 :]
     return (counted[-1] - counted[0]) / (len(counted) - 1)

@@ -35,11 +35,11 @@ SUBJECTS = {  # the file of each in segkit/benchmark/
 WIDTH = 180  # of a table that goes to a file
 OWN = {  # options of some subjects only
     "upsample": ("operators", "train"),
-    "clock": ("operators", "train", "fit", "infer", "eval", "tile", "startup", "overhead", "scaling"),
+    "clock": ("operators", "train", "infer", "eval", "tile", "startup", "overhead", "scaling"),
     "size": ("operators", "train", "fit", "infer", "eval", "tile", "scaling"),
     "batch": ("operators", "train", "fit", "infer", "eval", "scaling"),
     "images": ("fit", "data", "eval"),
-    "precision": ("operators", "train", "fit", "infer", "eval", "tile", "overhead", "scaling"),
+    "precision": ("operators", "train", "fit", "infer", "eval", "tile", "scaling"),
     "workers": ("fit", "data"),
     "root": ("data",),
     "window": ("tile",),

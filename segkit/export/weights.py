@@ -31,7 +31,7 @@ def write_safetensors(task: SegmentationTask, path: Path) -> None:
     values = {
         "segkit_version": __version__,
         "step": task.step,
-        "task": {**task.hparams, "encoder_weights": None},
+        "task": {**task.hparams, "encoder_weights": None, "deep_supervision": 0.0},  # what training alone has is left out
     }
     state = {name: value.detach().cpu().contiguous() for name, value in task.model.state_dict().items()}
     path.write_bytes(save(state, metadata={CARD: json.dumps(values)}))

@@ -13,7 +13,7 @@ from segkit.models.unet import UNet
 
 
 class DeepSupervision(nn.Module):
-    """A 1x1 classifier behind each decoder stage but the finest two, and the mean of their losses.
+    """A 1x1 classifier behind each decoder stage but the finest two, and the sum of their losses.
 
     Without it a coarse stage learns from what is left of the gradient after all finer ones, which start from random weights as well.
     The classifiers are no part of the network: nothing of them is left in a prediction. A stage of stride s is held to the pixel in the
@@ -32,7 +32,7 @@ class DeepSupervision(nn.Module):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         if not isinstance(network, UNet) or len(network.stages) < 3:
-            raise SegkitError("--deep_supervision: it is for --decoder unet with 3 --decoder_channels or more; leave it out")
+            raise SegkitError("deep supervision is for a UNet with 3 decoder_channels or more; leave it out")
         self.strides = [2 ** (len(network.stages) - i) for i in range(1, len(network.stages) - 1)]
         self.classifiers = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for channels in network.channels[: len(self.strides)])
 

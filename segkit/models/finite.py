@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 
-def numbers(module: nn.Module) -> dict[str, Tensor]:
+def numbers(*modules: nn.Module) -> dict[str, Tensor]:
     """The parameters and buffers that could hold NaN or infinity, by name."""
-    named = chain(module.named_parameters(), module.named_buffers())
+    named = chain(*(part for module in modules for part in (module.named_parameters(), module.named_buffers())))
     return {name: value for name, value in named if value.is_floating_point()}
 
 
@@ -27,9 +27,9 @@ def all_finite(values: Sequence[Tensor]) -> bool:
 
 
 @torch.no_grad()
-def nonfinite(module: nn.Module) -> str | None:
+def nonfinite(*modules: nn.Module) -> str | None:
     """The name of the first parameter or buffer that holds NaN or infinity, or None."""
-    values = numbers(module)
+    values = numbers(*modules)
     if all_finite(list(values.values())):
         return None
     return next((name for name, value in values.items() if not value.isfinite().all()), None)

@@ -72,7 +72,7 @@ class NearestUnetStage(nn.Module):
 
     def forward(self, coarse: Tensor, height: int, width: int, skip_connection: Tensor | None = None) -> Tensor:
         """`[B, C, H, W]` and `[B, S, 2H, 2W]` (or None) -> `[B, D, 2H, 2W]`; height and width are 2H and 2W."""
-        if rewritten("nearest", coarse, 2):
+        if rewritten("smp:Unet", coarse, 2):
             weight, c = self.conv1[0].weight, coarse.shape[1]
             x = conv_transpose2d(coarse, fold_nearest(weight[:, :c], 2), None, stride=2, padding=1)
             if skip_connection is not None and self.skip_channels:

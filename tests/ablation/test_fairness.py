@@ -109,7 +109,7 @@ def test_the_table_of_designs_knows_the_options():
 
 CHANGED = {
     "optimizer": "sgd", "lr": 1e-4, "encoder_lr": 0.1, "weight_decay": 0.1, "momentum": 0.8, "schedule": "poly", "warmup": 0.3,
-    "loss": "dice", "class_weights": [1, 1, 2.0], "label_smoothing": 0.1, "dropout": 0.1, "ema": 0.9,
+    "loss": "dice", "class_weights": [1, 1, 2.0], "label_smoothing": 0.1, "deep_supervision": 0.4, "dropout": 0.1, "ema": 0.9,
     "upsample": "nearest", "upsample_init": "standard",
     "norm": "group", "decoder_channels": [8, 4], "in_channels": 1, "decoder": "fcn16s", "deterministic": True, "channels_last": False,
     "trainer.accumulate": 2, "trainer.clip": 0.5, "trainer.precision": "bf16-mixed", "trainer.max_steps": 3, "upsample_width": [4, 4],

@@ -66,13 +66,20 @@ def test_every_subject_measures_prints_and_writes(subject, folder, capsys):
 
 
 def test_the_options_arrive(folder, capsys):
-    run(capsys, "operators", "--precision", "32-true", "--out", "there", "--threads", "1", "--clock", "cpu")
+    run(capsys, "operators", "--precision", "32-true", "--out", "there", "--threads", "1", "--clock", "cpu", "--device", "cpu")
     result = json.loads((folder / "there/benchmark-operators.json").read_text())
     assert (result["dtype"], result["threads"]) == ("float32", 1)
     assert {row["group"] for row in result["rows"]} == {"contiguous, float32", "channels_last, float32"}
     names = [row["name"] for row in result["rows"]]
     assert names == [name for name in dict.fromkeys(names) for _ in range(2)] or len(names) == 2 * len(set(names))
     assert {row["variant"] for row in result["rows"]} == {"64ch at 8²"}
+
+
+def test_a_training_has_a_batch_of_images_at_least(folder, capsys):
+    run(capsys, "fit", "--images", "1")
+    assert {row["peer"] for row in found(folder, "fit")["rows"]} == {
+        "smp + Lightning, same format", "smp + Lightning as it comes", "the bare network",
+    }  # fmt: skip
 
 
 def test_operators_are_counted(folder, capsys):

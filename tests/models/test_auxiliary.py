@@ -16,7 +16,8 @@ from segkit.models.auxiliary import DeepSupervision
 from segkit.task import SegmentationTask
 
 NAMES, COLORS = ["a", "b", "c"], [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
-SMALL = "--wandb.mode disabled --decoder_channels [16,8,8,8] --data.crop 32 --data.scenes_size 48 --data.scenes_train 8 --data.scenes_val 4"
+SMALL = """--wandb.mode disabled --decoder_channels [16,8,8,8] --data.crop 32 --data.scenes_size 48 --data.scenes_train 8
+--data.scenes_val 4 --trainer.accelerator cpu --trainer.devices 1"""
 
 
 def make(**options):
@@ -81,11 +82,13 @@ def test_a_compiled_network_gives_its_stages_too():
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"decoder": "fcn8s"}, {"decoder": "smp:FPN"}, {"decoder_channels": [8, 8]}])
+@pytest.mark.parametrize("options", [{"decoder": "fcn8s"}, {"decoder": "smp:FPN", "encoder": "resnet18"}, {"decoder_channels": [8, 8]}])
 def test_other_networks_are_refused(options):
     channels = {"decoder_channels": options["decoder_channels"]} if "decoder_channels" in options else {}
     network = build_model(options.get("decoder", "unet"), 3, encoder="resnet18", **channels)
-    with pytest.raises(SegkitError, match="--deep_supervision: it is for --decoder unet with 3 --decoder_channels or more; leave it out"):
+    with pytest.raises(SegkitError, match="--deep_supervision 0.4 is for --decoder unet with 3 --decoder_channels or more; give 0"):
+        TrainConfig(deep_supervision=0.4, **options)
+    with pytest.raises(SegkitError, match="deep supervision is for a UNet with 3 decoder_channels or more; leave it out"):
         DeepSupervision(network, 3)
 
 

@@ -17,7 +17,8 @@ from segkit.checkpoint import load_checkpoint
 ROOT = Path(__file__).parents[2]
 TINY = """--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 6 --data.scenes_val 3
 --data.scenes_test 2 --trainer.accelerator cpu --trainer.devices 1 --wandb.mode disabled --wandb.panels 0"""
-HARD = "--trainer.accumulate 2 --trainer.clip 0.5 --ema 0.9 --dropout 0.3"  # all that a step depends on
+HARD = """--trainer.accumulate 2 --trainer.clip 0.5 --ema 0.9 --dropout 0.3
+--decoder_channels [8,8,8] --deep_supervision 0.4"""  # all that a step depends on
 
 
 def state_hash(checkpoint):

@@ -99,7 +99,7 @@ def fit(make_folder):
     def run(*callbacks, accumulate=1, **options):
         data = SegmentationDataModule(DataConfig(kind="folder", root=str(root), crop=24, batch_size=3, check=False), seed=1)
         torch.manual_seed(0)
-        task = SegmentationTask(data.classes.names, data.classes.colors, [0.5] * 3, [0.5] * 3, decoder_channels=[4, 4], **options)
+        task = SegmentationTask(data.classes.names, data.classes.colors, [0.5] * 3, [0.5] * 3, **{"decoder_channels": [4, 4], **options})
         task.names = {split: source.name for split, source in data.sources.items()}
         trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=1, val_every=2, accumulate=accumulate), max_steps=6)
         trainer.callbacks += [*callbacks, Checkpoints(folder)]
@@ -152,7 +152,7 @@ def test_an_update_that_overflows_is_never_saved(fit, lr, optimizer):
     assert hashes(folder) == {}
 
 
-@pytest.mark.parametrize("name", [f"{NORM}.bias", f"{NORM}.running_var"])
+@pytest.mark.parametrize("name", [f"{NORM}.bias", f"{NORM}.running_var", "classifiers.0.bias"])
 def test_weights_that_are_not_finite_are_never_saved(fit, name):
     """A validation need not see them, and a signal saves between two steps."""
     folder, run = fit
@@ -160,11 +160,12 @@ def test_weights_that_are_not_finite_are_never_saved(fit, name):
     class Ruin(pl.Callback):
         def on_train_batch_end(self, trainer, task, outputs, batch, batch_idx):
             if trainer.global_step == 4:  # the update before the second validation
-                task.model.state_dict()[name][0] = -math.inf if name.endswith("bias") else math.inf
+                weights = {**task.model.state_dict(), **task.deep_supervision.state_dict()}
+                weights[name][0] = -math.inf if name.endswith("bias") else math.inf
                 ruin.files = hashes(folder)
 
     ruin = Ruin()
-    _, _, line = run(ruin)
+    _, _, line = run(ruin, decoder_channels=[4, 4, 4], deep_supervision=0.4)
     assert line == f"{name} is not finite at step 4; the weights were not saved. Go on from the last checkpoint"
     assert list(ruin.files) == ["best.ckpt", "last.ckpt"]
     assert hashes(folder) == ruin.files

@@ -7,6 +7,7 @@ import torch
 
 from segkit.errors import SegkitError
 from segkit.models import UNet
+from segkit.models.smp_networks import NearestUnetStage
 from segkit.upsampling import UPSAMPLERS, Nearest, rewriting
 from segkit.upsampling.interpolate import fold_nearest
 from segkit.upsampling.rewrite import FASTER, _large
@@ -76,7 +77,8 @@ def test_a_graphics_card_takes_it_for_large_batches_and_in_graphs(monkeypatch):
 
 
 def test_what_is_rewritten_has_a_plain_form_beside_it():
-    assert all(hasattr(UPSAMPLERS[name], "plain") for name in FASTER)
+    forms = {**UPSAMPLERS, "smp:Unet": NearestUnetStage}
+    assert all(hasattr(forms[name], "plain") for name in FASTER)
 
 
 def test_an_unknown_choice_is_named():

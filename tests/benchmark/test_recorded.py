@@ -1,0 +1,16 @@
+"""What is recorded as CUDA graphs; that it can be is seen on a card, by `benchmark.py train`."""
+
+import torch
+
+from segkit.benchmark.recorded import NetworkAndLoss
+from segkit.losses import build_loss
+from segkit.models import UNet
+
+
+def test_what_is_recorded_is_the_network_and_its_loss():
+    torch.manual_seed(0)
+    network, loss = UNet(3, encoder="plain", decoder_channels=(8, 8)), build_loss("ce_dice", num_classes=3)
+    images, masks = torch.randn(2, 3, 16, 16), torch.randint(3, (2, 16, 16))
+    passes = NetworkAndLoss(network, loss)
+    torch.testing.assert_close(passes(images, masks), loss(network(images), masks))
+    assert {id(p) for p in passes.parameters()} == {id(p) for p in network.parameters()}  # all of them get their gradients
