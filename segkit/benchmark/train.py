@@ -26,10 +26,12 @@ def measure(bench: Bench) -> Results:
     if "smp" in bench.peers:
         rows += _memory(bench)
     rows += _recomputed(bench)
+    notes = ["segkit: cross-entropy + Dice, AdamW fused; smp: CrossEntropyLoss + DiceLoss, AdamW as it comes"]
     if bench.device.type == "cuda":
-        rows += _forms(bench)
+        forms, failed = _forms(bench)
+        rows, notes = rows + forms, notes + failed
     title = f"training steps, batch {bench.config.batch or BATCH}, {bench.config.size or SIDE}²"
-    return Results("train", title, rows, ["segkit: cross-entropy + Dice, AdamW fused; smp: CrossEntropyLoss + DiceLoss, AdamW as it comes"])
+    return Results("train", title, rows, notes)
 
 
 def _names(bench: Bench) -> list[str]:
@@ -78,13 +80,18 @@ def _fcns(bench: Bench) -> list[Row]:
     return [Row(name, times["ours"], theirs=times[peer], peer=peer, group=group) for peer in times if peer != "ours"]
 
 
-def _forms(bench: Bench) -> list[Row]:
-    """Ways to run one network on a graphics card, beside the plain one."""
+def _forms(bench: Bench) -> tuple[list[Row], list[str]]:
+    """Ways to run one network on a graphics card, beside the plain one; and, a line each, why others cannot be had."""
     name, rest = _names(bench)[0], (bench.low, bench.config.batch or BATCH, bench.config.size or SIDE)
-    calls = {form: Training(name, bench.device, *rest, form=form) for form in FORMS}
+    calls, failed = {}, []
+    for form in FORMS:
+        try:
+            calls[form] = Training(name, bench.device, *rest, form=form)
+        except RuntimeError as error:
+            failed.append(f"{form}: {str(error).strip().splitlines()[0]}")
     times = {form: milliseconds(values) for form, values in bench.time(calls).items()}
     group = f"{SHOWN} {name}, {bench.format()}"
-    return [Row(form, times[form], theirs=times["eager"], peer="eager", group=group) for form in FORMS if form != "eager"]
+    return [Row(form, times[form], theirs=times["eager"], peer="eager", group=group) for form in calls if form != "eager"], failed
 
 
 def _setting(bench: Bench) -> tuple[str, str | None, int, int, int]:
