@@ -7,7 +7,7 @@ everyone's, and what it adds to the gradients of the weights is what its own par
 those parts over the processes where the objective of the whole batch wants their sum; `Ranks.sum` makes up for it with a factor W.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,15 @@ class Ranks:
             whole[r - first] = function(r, whole[r - first], everyone.flatten())
         dist.all_to_all_single(sent, whole.view(share, self.count, longest).transpose(0, 1).contiguous().view_as(taken))
         return [place[:mine] for place in sent[: len(rows)]]
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Takes the mean of each float tensor over all processes, in place; of equal values it is that value, to the bit."""
+        if self.count == 1 or not tensors:
+            return
+        total = torch.cat([tensor.flatten().double() for tensor in tensors])  # in which float32 add up exactly
+        dist.all_reduce(total)
+        for tensor, mean in zip(tensors, torch.split(total / self.count, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.data.copy_(mean.view_as(tensor))
 
     def gather(self, value: Any) -> list[Any]:
         """The plain values of all processes, in their order."""

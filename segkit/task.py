@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from segkit.checkpoint import load_checkpoint
 from segkit.config import IGNORE_INDEX
 from segkit.errors import RunFailed, SegkitError
 from segkit.losses import ALONE, build_loss
-from segkit.metrics import Scores, confusion_matrices, labels, scores
+from segkit.metrics import Scores, labels, scores
 from segkit.models import build_model
 from segkit.models.auxiliary import DeepSupervision
 from segkit.models.blocks import exact_group_norms
@@ -30,6 +29,7 @@ from segkit.models.finite import nonfinite
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
 from segkit.plausible import refuse_growth, refuse_nonsense
 from segkit.ranks import Ranks
+from segkit.tally import Tally
 from segkit.watch import Watch
 
 Batch = Mapping[str, Tensor]
@@ -141,10 +141,7 @@ class SegmentationTask(pl.LightningModule):
         self._values: dict[str, Tensor | float] = {}  # of the step at hand
         self._trained: list[nn.Parameter] = []
         self._watch: Watch | None = None  # of the fit at hand
-        self._indices: list[Tensor] = []
-        self._matrices: list[Tensor] = []
-        self._val_loss = torch.zeros(3, dtype=torch.float64)  # loss x pixels, pixels, images whose logits are not finite
-        self._failed: list[int] = []  # those
+        self._tally = Tally(len(class_names), ignore_index, self.loss)  # of the evaluation at hand, or the last one
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Skips torch's search for parameters where a plain attribute stays one: Lightning renames its current hook 40 times a step."""
@@ -314,19 +311,11 @@ class SegmentationTask(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Starts new counts; where `EMA` has put the averaged weights in place by now, the processes agree on their statistics too."""
-        self._indices, self._matrices, self._failed = [], [], []
-        self._val_loss = torch.zeros(3, dtype=torch.float64)
+        self._tally = Tally(len(self.class_names), self.ignore_index, self.loss if self.validation_loss else None)
         self._share_statistics()
 
     def _share_statistics(self) -> None:
-        """Takes the mean over the processes; of equal values it is that value, to the bit: three float32 add up exactly in float64."""
-        statistics = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
-        if statistics and Ranks.all().count > 1:
-            total = torch.cat([buffer.flatten().double() for buffer in statistics])
-            dist.all_reduce(total)
-            means = torch.split(total / dist.get_world_size(), [buffer.numel() for buffer in statistics])
-            for buffer, mean in zip(statistics, means, strict=True):
-                buffer.data.copy_(mean.view_as(buffer))
+        Ranks.all().average([buffer for buffer in self.model.buffers() if buffer.is_floating_point()])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Counts one batch at native resolution.
@@ -335,16 +324,7 @@ class SegmentationTask(pl.LightningModule):
             `prediction` uint8 `[B, H, W]`, `logits` `[B, K, H, W]` (of `score` where it is set), `matrices` int64 `[B, K, K]`, rows truth.
         """
         logits = (self.score or self)(batch["image"])
-        try:
-            prediction = labels(logits)
-        except RunFailed:  # the other processes would wait for this one: all stop at the end of the pass, with the images that failed
-            self._failed += batch["index"][~logits.flatten(1).isfinite().all(1)].tolist()
-            prediction = labels(logits.nan_to_num())
-        matrices = confusion_matrices(prediction, batch["mask"], len(self.class_names), self.ignore_index)
-        self._indices.append(batch["index"].cpu())
-        self._matrices.append(matrices.cpu())
-        if self.validation_loss and (valid := int(matrices.sum())):
-            self._val_loss[:2] += torch.tensor([self.loss(logits, batch["mask"]).item() * valid, valid], dtype=torch.float64)
+        prediction, matrices = self._tally.add(batch["index"], batch["mask"], logits)
         return {"prediction": prediction, "logits": logits, "matrices": matrices}
 
     def on_validation_epoch_end(self) -> None:
@@ -353,21 +333,14 @@ class SegmentationTask(pl.LightningModule):
         Raises:
             RunFailed: Logits are not finite, in any process: in all of them.
         """
-        k = len(self.class_names)
-        self._val_loss[2] = len(self._failed)
-        matrix = torch.stack([m.sum(0) for m in self._matrices]).sum(0) if self._matrices else torch.zeros(k, k, dtype=torch.int64)
-        total, loss = matrix.to(self.device), self._val_loss.to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(total)
-            dist.all_reduce(loss)
-        if loss[2]:
-            failed = sorted(index for part in Ranks.all().gather(self._failed) for index in part)
+        total = self._tally.total(self.device)
+        if total.failed:
             self._fail(
-                f"the logits contain NaN or infinity on {self._named('val', failed)}: the weights have diverged or the input has; "
+                f"the logits contain NaN or infinity on {self._named('val', total.failed)}: the weights have diverged or the input has; "
                 "take an earlier checkpoint or a lower --lr"
             )
-        self.validation_scores = result = scores(total.cpu())
-        values = {"val/loss": (loss[0] / loss[1]).item()} if self.validation_loss else {}
+        self.validation_scores = result = scores(total.matrix)
+        values = {"val/loss": total.loss} if self.validation_loss else {}
         values |= {
             "val/miou": result.miou,
             "val/accuracy": result.accuracy,
@@ -378,7 +351,7 @@ class SegmentationTask(pl.LightningModule):
 
     def per_image(self) -> tuple[np.ndarray, np.ndarray]:
         """This process's last evaluation: indices int64 `[N]`, confusion matrices int64 `[N, K, K]` (rows truth, columns prediction)."""
-        return torch.cat(self._indices).numpy(), torch.cat(self._matrices).numpy()
+        return self._tally.per_image()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the configuration, with which `eval.py` needs no other flag, the number of processes that share each batch, and of each

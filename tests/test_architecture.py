@@ -62,8 +62,9 @@ ALLOWED = {
     "data": {"errors", "config", "data"},
     "task": {
         "errors", "architectures", "config", "checkpoint", "losses", "metrics", "models", "optim", "plausible", "ranks", "step_values",
-        "watch",
+        "tally", "watch",
     },
+    "tally": {"errors", "metrics", "ranks"},
     "watch": {"models", "ranks"},
     "step_values": set(),
     "trainer": {"errors", "config", "checkpoint"},
