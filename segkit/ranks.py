@@ -87,6 +87,14 @@ class Ranks:
         dist.all_to_all_single(sent, whole.view(share, self.count, longest).transpose(0, 1).contiguous().view_as(taken))
         return [place[:mine] for place in sent[: len(rows)]]
 
+    def every(self, holds: bool, device: torch.device) -> bool:
+        """Whether it holds in all processes, which talk by `device`."""
+        if self.count == 1:
+            return holds
+        failing = torch.tensor(int(not holds), device=device)
+        dist.all_reduce(failing)
+        return not failing.item()
+
     def gather(self, value: Any) -> list[Any]:
         """The plain values of all processes, in their order."""
         values = [value] * self.count
