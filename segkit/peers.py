@@ -1,11 +1,12 @@
-"""Several processes that train as one: where one of them is lost, the others end too, at once and with a line that says so."""
+"""Processes that work as one: where one of them is lost, the others end too, at once and with a line that says so."""
 
 import os
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ STARTED_BY = "SEGKIT_STARTED_BY"  # environment variable: id of the process that
 # what Gloo, which has no exceptions of its own, and torch's key-value store say where the other end is gone
 GONE = re.compile(
     r"connection (closed|reset|refused|was likely closed)|timed out|timeout|broken pipe|pair closure"
-    r"|no route to host|network is unreachable",
+    r"|no route to host|network is (unreachable|down)|host is down|connection abort",
     re.IGNORECASE,
 )
+LOADER = "DataLoader worker (pid"  # what torch says of one that has ended begins so
 
 
 @contextmanager
@@ -29,30 +31,57 @@ def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
     """What several processes compute together: none waits for one that is gone.
 
     An error of the connection to another process becomes one line. So does the end of a process of this machine, which a process that is
-    busy by itself, as in a long validation, would learn of only when they next exchange something. Lightning kills the first process
-    where another one of its machine fails, at once and without a word, and leaves the others where the first one is killed; this takes its
-    place.
+    busy by itself, as in a long validation, would learn of only when they next exchange something, and the end of a loader process, such
+    as one that the system has killed because memory ran out. Lightning kills the first process where another one of its machine fails, at
+    once and without a word, and leaves the others where the first one is killed; this takes its place.
 
     Args:
         trainer: What they train or validate by.
         remedy: What the user can do then.
 
     Raises:
-        RunFailed: The connection to another process broke, or stayed silent for `--trainer.timeout`.
+        RunFailed: The connection to another process broke, or stayed silent for `--trainer.timeout`; a loader process ended.
     """
-    if trainer.world_size == 1:
-        yield
-        return
+    try:
+        with _watched(trainer, remedy) if trainer.world_size > 1 else nullcontext():
+            yield
+    except Exception as error:
+        if reason := lost_loader(error):
+            raise RunFailed(f"a loader process was lost ({reason}); {remedy}, with fewer workers where memory runs out") from error
+        if lost := next(filter(is_loss, _chain(error)), None):
+            raise RunFailed(_line(first_sentence(lost), remedy)) from error
+        raise
+
+
+def lost_loader(error: BaseException) -> str | None:
+    """What an exception says of a loader process that has ended, or None.
+
+    It may break the pipe first, and be noticed in the clean-up, or while something else goes wrong.
+    """
+    for cause in _chain(error):
+        if str(cause).startswith(LOADER):
+            return first_sentence(cause).removeprefix("DataLoader ").rstrip(".")
+    for cause in _chain(error):
+        frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        if isinstance(cause, EOFError | OSError) and frames and frames[-1].f_globals.get("__name__") == "multiprocessing.connection":
+            return "its pipe is broken"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def _watched(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
     over = threading.Event()
     parent = int(os.environ.setdefault(STARTED_BY, str(os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else os.getpid())))
     watch = threading.Thread(target=_watch, args=(trainer.strategy.launcher, parent, remedy, over), daemon=True)
     watch.start()
     try:
         yield
-    except RuntimeError as error:
-        if not is_loss(error):
-            raise
-        raise RunFailed(_line(first_sentence(error), remedy)) from error
     finally:
         over.set()
         if parent == os.getpid():
@@ -64,7 +93,8 @@ def is_loss(error: BaseException) -> bool:
     if isinstance(error, DistNetworkError | DistStoreError):
         return True
     text = str(error)
-    return GONE.search(text) is not None and (isinstance(error, DistBackendError) or "gloo" in text)
+    of_torch = isinstance(error, DistBackendError) or "gloo" in text or "pair closure" in text  # which Gloo says without its name
+    return of_torch and GONE.search(text) is not None
 
 
 def first_sentence(error: BaseException) -> str:

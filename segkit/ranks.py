@@ -96,6 +96,14 @@ class Ranks:
         for tensor, mean in zip(tensors, torch.split(total / self.count, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.data.copy_(mean.view_as(tensor))
 
+    def every(self, holds: bool, device: torch.device) -> bool:
+        """Whether it holds in all processes, which talk by `device`."""
+        if self.count == 1:
+            return holds
+        failing = torch.tensor(int(not holds), device=device)
+        dist.all_reduce(failing)
+        return not failing.item()
+
     def gather(self, value: Any) -> list[Any]:
         """The plain values of all processes, in their order."""
         values = [value] * self.count

@@ -57,12 +57,14 @@ class Watch:
         """The update that comes next, with the norm of all gradients.
 
         Raises:
-            RunFailed: A gradient or a weight is not finite.
+            RunFailed: A gradient, a weight or a running statistic is not finite, in any process.
         """
         if not self.scaled and not math.isfinite(value := norm.item()):
             self._stop(f"the gradient norm is {value}")
-        if not all_finite(self.numbers) and (name := nonfinite(*self.modules)):
-            self._stop(f"{name} is not finite since the last update")
+        if Ranks.all().every(all_finite(self.numbers), norm.device):
+            return
+        if names := [name for name in Ranks.all().gather(nonfinite(*self.modules)) if name]:
+            self._stop(f"{names[0]} is not finite since the last update")
 
     def _stop(self, what: str, images: Sequence[int] | None = None) -> NoReturn:
         """Every process calls this; `images`: where it was seen; default: all images of the step."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from segkit.cli.surroundings import settle
 from segkit.errors import RunFailed, RunStopped, SegkitError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
+NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")  # CUDA, a CPU, a CPU of Windows
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -33,6 +35,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             raise
         where = f" {str(error.filename)!r}" if error.filename else ""
         sys.exit(_complain(RunFailed(f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"), 1))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        wanted = re.search(r"to allocate ([\d.]+ \w+)", str(error))
+        what = f"out of memory{f': {wanted[1]} more were wanted' if wanted else ''}"
+        sys.exit(_complain(RunFailed(f"{what}; train with a smaller --data.batch_size or --data.crop, or --recompute; others: --tile"), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0

@@ -1,9 +1,11 @@
 """The data as Lightning takes it: loaders for training, validation and evaluation, in step with the Trainer."""
 
+import atexit
 import hashlib
 import signal
 from collections.abc import Sequence
 from functools import cached_property, partial
+from multiprocessing import active_children
 from typing import Any
 
 import cv2
@@ -250,3 +252,13 @@ def begin_worker(worker: int, sharing: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+def end_workers() -> None:
+    """Ends loader processes that an error has left: Python sends them a single SIGTERM, which they ignore, and waits for them for ever."""
+    for child in active_children():
+        if child.daemon:  # one that Python would not leave alone either
+            child.kill()
+
+
+atexit.register(end_workers)  # later than Python's own, so that it comes before

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from segkit import preflight
-from segkit.cli import surroundings
+from segkit.cli import running, surroundings
 from segkit.config import DataConfig, TrainConfig
 from segkit.data.module import SegmentationDataModule
 from segkit.errors import SegkitError
@@ -274,3 +275,34 @@ preflight.check_writable(Path("runs"))
     )
     print(done.stderr.strip().splitlines()[-1])
     assert "(Permission denied); choose a folder that you may write to" in done.stderr
+
+
+def test_a_training_that_needs_more_memory_than_there_is_ends_with_one_line(serve, tmp_path):
+    large = ["--data.batch_size", 64, "--data.crop", 512, "--data.scenes_size", 512, "--wandb.mode", "disabled"]
+    done = serve("train", *TRAIN.split(), *large, cwd=tmp_path, memory=1200)
+    assert re.fullmatch(r"train\.py: error: out of memory(: \d+ bytes more were wanted)?; train with a smaller .*\n", done.refused(code=1))
+
+
+@pytest.mark.parametrize(("error", "says"), [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"), "20.00 MiB more were wanted"),
+    (MemoryError("Unable to allocate 1.00 GiB for an array with shape (1,)"), "1.00 GiB more were wanted"),
+    (MemoryError(), "out of memory; train with"),
+])  # fmt: skip
+def test_memory_that_runs_out_is_one_line_wherever_it_is(error, says, capsys):
+    def main(args):
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        running.run(main)
+    assert left.value.code == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert says in line
+
+
+def test_other_errors_keep_their_traceback():
+    def main(args):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        running.run(main)

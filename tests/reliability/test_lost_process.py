@@ -62,6 +62,7 @@ def test_a_killed_process_ends_the_other(lab, victim, when):
 @pytest.mark.parametrize("error", [
     RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.2]:7881. This is"),
     RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 20000ms for recv operation"),
+    RuntimeError("Application timeout caused pair closure"),
     DistBackendError("NCCL error: remote process exited or there was a network error: Connection reset by peer"),
     DistStoreError("wait timeout after 20000ms, keys: /default_pg/0//cpu//0/1"),
     DistNetworkError("The client socket has failed to connect to any network address of (host-a, 29400)."),

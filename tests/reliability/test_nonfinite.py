@@ -197,18 +197,25 @@ forward = SegmentationTask.forward
 
 def broken(task, images):  # one process's logits alone
     logits = forward(task, images)
-    failing = os.environ.get("LOCAL_RANK") == "1" and task.global_step == 2 and task.training == (when == "training")
+    now = {"training": task.training, "validation": not task.training}.get(when, False)
+    failing = os.environ.get("LOCAL_RANK") == "1" and task.global_step == 2 and now
     return logits * float("nan") if failing else logits
 
+def overflow(task, batch, batch_idx):  # a running statistic of one process alone
+    begin(task, batch, batch_idx)
+    if os.environ.get("LOCAL_RANK") == "1" and task.global_step == 3 and when == "statistics":
+        task.model.encoder.levels[0][0][1].running_var[0] = float("inf")
+
+begin, SegmentationTask.on_train_batch_start = SegmentationTask.on_train_batch_start, overflow
 SegmentationTask.forward = broken
 command = sys.argv[1:]
-for when in ("validation", "training"):
+for when in ("validation", "statistics", "training"):
     if when == "training":
         run(main)  # which ends the program
     try:
         main([*command, "--name", when])
     except RunFailed as error:
-        with open(f"said-{os.environ.get('LOCAL_RANK', '0')}", "w") as file:
+        with open(f"said-{when}-{os.environ.get('LOCAL_RANK', '0')}", "w") as file:
             file.write(str(error))
 """
 
@@ -217,16 +224,20 @@ def test_what_is_not_finite_in_one_process_stops_all_with_one_line(tmp_path):
     (tmp_path / "script.py").write_text(SHARED)
     words = "--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 8 --data.scenes_val 4"
     words += " --trainer.accelerator cpu --trainer.devices 2 --trainer.max_steps 6 --trainer.val_every 2 --wandb.mode disabled --ema 0.9"
+    words += " --trainer.timeout 30"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "script.py", *words.split()]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240, check=False)
     assert done.returncode == 1, done.stderr
-    said, nothing = ((tmp_path / f"said-{rank}").read_text() for rank in (0, 1))
+    said, nothing = ((tmp_path / f"said-validation-{rank}").read_text() for rank in (0, 1))
     assert said.startswith("the logits contain NaN or infinity on val_0001, val_0003: the weights have diverged")
     assert nothing == ""
     line = r"script\.py: error: the logits are not finite at step 2 on train_000\d, train_000\d; the weights .*\n"
     assert re.fullmatch(line, done.stderr), done.stderr
     assert not list(tmp_path.glob("runs/validation/*/checkpoints/*"))
+    said, nothing = ((tmp_path / f"said-statistics-{rank}").read_text() for rank in (0, 1))
+    assert re.match(rf"{NORM}\.running_var is not finite since the last update at step 3 on (train_000\d, ){{3}}train_000\d; the w", said)
+    assert nothing == ""
     assert {path.name for path in tmp_path.glob("runs/scenes-*/*/checkpoints/*")} == {"best.ckpt", "last.ckpt"}
 
 

@@ -1,16 +1,25 @@
 """Loader processes change nothing: the same batches from none, one or two of them, however they start, and whether they stay or not."""
 
 import hashlib
+import os
+import re
+import signal
+from multiprocessing.connection import Client
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from segkit.cli.eval import main as evaluate
 from segkit.config import DataConfig
+from segkit.data.dataset import EvalDataset, TrainDataset
 from segkit.data.module import SegmentationDataModule
 from segkit.data.open import open_sources
 from segkit.data.shards import write_shards
+from segkit.errors import RunFailed
+from segkit.peers import together
 
 IMAGES, BATCH, EPOCHS = 8, 4, 2
 STEPS = EPOCHS * IMAGES // BATCH
@@ -109,3 +118,50 @@ def test_caches_and_shards_give_workers_the_same_batches(module):
 def test_forked_workers_read_caches_and_shards_alike(module):
     for kind in KINDS[1:]:
         check(module, kind, ways(["fork"], counts=[2], stays=[True]))
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_a_loader_process_that_is_killed_is_one_line(lab, monkeypatch, command):
+    """As the system kills one where memory runs out."""
+    trainer, dataset = os.getpid(), TrainDataset if command == "train" else EvalDataset
+    words = ["--trainer.max_steps", "40", "--trainer.val_every", "2", "--data.workers", "2", "--name", "lost", "--run_id", "run"]
+    if command == "eval":
+        lab.train(*words, "--trainer.max_steps", "2")
+    read = dataset.__getitem__
+
+    def killed(self, place):
+        if os.getpid() != trainer and place in ((4, 3), 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, place)
+
+    monkeypatch.setattr(dataset, "__getitem__", killed)
+    remedy = {"train": "go on with --resume runs/lost/run", "eval": "start the evaluation again"}[command]
+    lost = rf"a loader process was lost \((worker .*(Killed|unexpectedly)|its pipe is broken)\); {remedy}, with fewer workers where .*"
+    words = words if command == "train" else ["runs/lost/run", "--split", "val", "--accelerator", "cpu"]
+    with pytest.raises(RunFailed) as failed:
+        (lab.train if command == "train" else lambda *words: evaluate(words))(*words)
+    assert re.fullmatch(lost, str(failed.value))
+
+
+def test_a_broken_pipe_to_a_loader_process_is_told_from_other_errors(tmp_path):
+    trainer = SimpleNamespace(world_size=1)
+    with pytest.raises(RunFailed, match=r"lost \(its pipe is broken\); A, with fewer"), together(trainer, "A"):
+        Client(str(tmp_path / "nobody"))
+    with pytest.raises(FileNotFoundError), together(trainer, "A"):
+        Path(tmp_path / "nobody").read_text()
+
+
+def test_an_error_in_a_validation_leaves_no_loader_process_that_the_program_waits_for(lab, make_folder):
+    """Those of the training, idle then, outlive one SIGTERM."""
+    root = make_folder(train=4, val=3)
+    picture = root / "images/val/val1.png"
+    picture.write_bytes(picture.read_bytes()[:1000])  # whose header is sound
+    words = f"--data.kind folder --data.root {root} --data.check false --data.workers 1 --trainer.max_steps 4"
+    text = "from segkit.cli.parsing import run\nfrom segkit.cli.train import main\nrun(main)"
+    program = lab.script(text, *lab.tiny, *words.split())
+    try:
+        _, errors = program.communicate(timeout=90)
+    finally:
+        program.kill()
+    assert program.returncode == 2
+    assert re.fullmatch(r"program\.py: error: cannot read .*val1\.png: .*\n", errors)
