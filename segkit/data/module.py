@@ -2,8 +2,10 @@
 
 import hashlib
 import signal
+import sys
 from collections.abc import Sequence
 from functools import cached_property, partial
+from types import TracebackType
 from typing import Any
 
 import cv2
@@ -247,6 +249,13 @@ def begin_worker(worker: int, sharing: str) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     torch.multiprocessing.set_sharing_strategy(sharing)  # type: ignore[no-untyped-call]  # which `spawn` does not hand down
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    sys.excepthook = _quiet
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+def _quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Says nothing of a batch that a process which was stopped has left half read: multiprocessing would print a traceback of it."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)
