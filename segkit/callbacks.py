@@ -6,6 +6,7 @@ Shape legend: B batch, C channels, H W rows and columns.
 """
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,10 @@ class PanelCallback(Callback):
         images, masks, predictions, titles = (list(column) for column in zip(*self.shown, strict=True))
         task: Any = pl_module
         drawn = draw_panels(images, masks, predictions, task.class_names, task.colors, task.ignore_index, titles)
-        Image.fromarray(drawn).save(self.folder / f"step_{trainer.global_step:06d}.png")
+        path = self.folder / f"step_{trainer.global_step:06d}.png"
+        temporary = path.with_name(f".{path.name}")  # who is killed meanwhile leaves none, or all of it
+        Image.fromarray(drawn).save(temporary)
+        os.replace(temporary, path)
         tracking.log_panels(trainer.loggers, trainer.global_step, images, masks, predictions, task.class_names, task.ignore_index, titles)
 
 

@@ -1,6 +1,8 @@
 """The one exception that means "the input is wrong, not the program"."""
 
 import difflib
+import os
+import signal
 from collections.abc import Iterable
 
 
@@ -34,6 +36,12 @@ class RunStopped(RuntimeError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """The signals that end a command early; not SIGHUP where nohup has it ignored."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGTERM, signal.SIGINT, *hangup, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
 
 
 class RunFailed(RuntimeError):

@@ -26,8 +26,9 @@ class FolderLogger(Logger):
         super().__init__()
         self.path = folder / "metrics.csv"
         self.columns: list[str] = ["step"]
-        self.row: dict[str, Any] = {}
-        self.offset = 0  # where the last row starts, in bytes; 0 until this logger has written
+        self.rows: list[dict[str, Any]] = []  # the last one, and before it those for which the disk had no room
+        self.saved = True  # they are on disk
+        self.offset = self.end = 0  # where the first of them starts, and the last ends, in bytes; 0 until this logger has written
 
     @property
     def save_dir(self) -> str:
@@ -35,20 +36,27 @@ class FolderLogger(Logger):
         return str(self.path.parent)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add `metrics` to the row of `step`, the number of optimiser steps done."""
-        if self.row.get("step") != step:
-            self.row = {"step": step}
-            self.offset = self.path.stat().st_size if self.offset else 0
-        self.row.update(metrics)
-        if not self.offset or any(key not in self.columns for key in metrics):
-            earlier = [row for row in self._rows() if row["step"] != str(step)]
-            self.columns = list(dict.fromkeys([*self.columns, *metrics]))
-            self._rewrite([*earlier, self.row])
+        """Add `metrics` to the row of `step`, the number of optimiser steps done.
+
+        Raises:
+            OSError: There is no room; the row is written with the next one.
+        """
+        if not self.rows or self.rows[-1]["step"] != step:
+            if self.saved:
+                self.rows, self.offset = [], self.end  # not the end of the file, to which a full disk may have let half a row
+            self.rows.append({"step": step})
+        self.saved = False
+        self.rows[-1].update(metrics)
+        if not self.offset or any(key not in self.columns for row in self.rows for key in row):
+            late = {str(row["step"]) for row in self.rows}
+            self._rewrite([row for row in self._rows() if row["step"] not in late])
         else:
             with self.path.open("r+", newline="", encoding="utf-8") as file:
                 file.seek(self.offset)
-                csv.DictWriter(file, self.columns, lineterminator="\n").writerow(self.row)
+                csv.DictWriter(file, self.columns, lineterminator="\n").writerows(self.rows)
                 file.truncate()
+                self.end = file.tell()
+        self.saved = True
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: `config.yaml` records them."""
@@ -57,25 +65,32 @@ class FolderLogger(Logger):
         """Drop every row after `step`, from which a resumed run goes on."""
         if self.path.exists():
             kept = [row for row in self._rows() if int(row["step"]) <= step]
-            self._rewrite(kept)
-            self.row = {**kept[-1], "step": int(kept[-1]["step"])} if kept else {}
+            self.rows = [{**row, "step": int(row["step"])} for row in kept[-1:]]
+            self._rewrite(kept[:-1])
 
     def _rows(self) -> list[dict[str, str]]:
-        """The rows on disk, without a last line that a crash cut short; learns the columns."""
+        """The rows on disk, without those that a crash, a full disk or a power cut has damaged; learns the columns."""
         if not self.path.exists():
             return []
         text = self.path.read_text(encoding="utf-8")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        rows = list(reader)
+        rows = [row for row in reader if (row.get("step") or "").isdecimal() and None not in (*row, *row.values())]
         self.columns = list(reader.fieldnames or self.columns)
         return rows
 
-    def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _rewrite(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        columns = list(dict.fromkeys([*self.columns, *(key for row in self.rows for key in row)]))
         temporary = self.path.with_name(".metrics.csv.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                self.offset = file.tell()
-                writer.writerow(row)
-        os.replace(temporary, self.path)
+        try:
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(earlier)
+                offset = file.tell()
+                writer.writerows(self.rows)
+                end = file.tell()
+            os.replace(temporary, self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self.columns, self.offset, self.end = columns, offset, end

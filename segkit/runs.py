@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import sys
+import weakref
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
             raise SegkitError(f"{what} {word!r} is a path; it is the name of one folder, without / or ..")
     while True:
         folder = Path(root) / name / (run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
-        if (folder / "config.yaml").exists():
+        if holds_run(folder):
             raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
         try:
             folder.mkdir(parents=True, exist_ok=run_id is not None)  # else fails where it exists: this is what makes the id ours alone
@@ -42,11 +43,54 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
         return folder
 
 
+class RunLock:
+    """Keeps other processes from training in a run folder as long as this object lives, and its process.
+
+    Two would write one `last.ckpt` and one `metrics.csv`. The lock is one of POSIX, which a loader process that outlives a killed run does
+    not inherit; a file system without locks is trusted.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        SegkitError: Another process has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        path = folder / ".train.lock"
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:  # of another user, whose folder this one may write to
+            return
+        weakref.finalize(self, os.close, file)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise SegkitError(
+                f"{str(folder)!r} is being trained by another process; wait for its end or stop it (where there is none: delete {path})"
+            ) from None
+        except OSError:
+            pass
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that whoever is killed meanwhile leaves the old one or the new one."""
+    """Writes a file so that whoever is killed meanwhile leaves the old one or the new one.
+
+    Raises:
+        OSError: It cannot be written; the error names it, and nothing of it is left behind.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def cannot_write(folder: Path, error: OSError) -> SegkitError:
@@ -65,6 +109,16 @@ def newest_run(root: str | Path) -> Path:
     if not saved:
         raise SegkitError(f"no run with a checkpoint in {str(root)!r}; train one first: python scripts/train.py")
     return saved[-1].parents[1]
+
+
+def checkpoints(folder: Path) -> tuple[Path, Path, Path]:
+    """The checkpoints that a run folder may hold and that a run can go on from, the newest first."""
+    return tuple(folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best"))  # type: ignore[return-value]
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun there."""
+    return any(path.exists() for path in (folder / "config.yaml", *checkpoints(folder)))
 
 
 def previous(checkpoint: Path) -> Path:
@@ -95,7 +149,7 @@ def damage(path: str | Path) -> str | None:
 def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -> Path:
     """The checkpoint file that `path` means: itself, or the last or best one of a run folder.
 
-    Where the last one is damaged or missing, it is the one before, and a line on stderr says so.
+    Where the last one is damaged or missing, it is the one before, or at last the best one, and a line on stderr says so.
 
     Raises:
         SegkitError: `path` is a URL, does not exist, or holds no such checkpoint that is sound.
@@ -109,15 +163,17 @@ def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -
         raise SegkitError(f"{str(path)!r} does not exist; give a run folder (runs/NAME/ID) or a .ckpt file")
     wanted = path / "checkpoints" / f"{which}.ckpt"
     faults: list[str] = []
-    for found in (wanted, *([previous(wanted)] if which == "last" else [])):
+    candidates = checkpoints(path) if which == "last" else (wanted,)
+    for found in candidates:
         try:
             fault = damage(found)
         except FileNotFoundError:
-            faults += [f"checkpoint {str(found)!r} is missing"] if previous(wanted).exists() and which == "last" else []
+            faults += [f"checkpoint {str(found)!r} is missing"] if found == wanted and any(c.exists() for c in candidates) else []
             continue
         if fault is None:
             if faults and os.environ.get("LOCAL_RANK", "0") == "0":
-                sys.stderr.write(f"{faults[0]}; going on with {found.name}, the one before\n")
+                which_one = "an earlier one" if found.stem == "best" else "the one before"
+                sys.stderr.write(f"{faults[0]}; going on with {found.name}, {which_one}\n")
             return found
         faults.append(f"checkpoint {str(found)!r} is damaged ({fault})")
     if faults:
@@ -134,7 +190,7 @@ def resumable(folder: Path) -> Path | None:
         SegkitError: Checkpoints were saved, and none is sound.
     """
     last = folder / "checkpoints" / "last.ckpt"
-    if not last.exists() and not previous(last).exists():
+    if not any(path.exists() for path in checkpoints(folder)):
         return None
     found = find_checkpoint(folder)
     if found != last:

@@ -13,12 +13,13 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from segkit.errors import RunStopped, SegkitError
+from segkit.errors import RunStopped, SegkitError, stopping_signals
 from segkit.ranks import Ranks
 
 
 class StopSignals(Callback):
-    """Ends the run at SIGTERM (a scheduler that takes the machine back) or SIGINT (Ctrl-C), with `last.ckpt` saved.
+    """Ends the run at SIGTERM (a scheduler that takes the machine back), SIGINT (Ctrl-C) or SIGHUP (a closed terminal, unless it was
+    started with nohup), with `last.ckpt` saved.
 
     In a job of SLURM that is told to warn before its time is up (`sbatch --signal=USR1@90`), SIGUSR1 does the same and re-queues the job.
 
@@ -34,6 +35,7 @@ class StopSignals(Callback):
     def __init__(self, folder: Path, timeout: float = 1800.0) -> None:
         self.folder, self.timeout = folder, timedelta(seconds=timeout)
         self.received = 0  # the signal's number
+        self.interrupted = False  # SIGINT was among them
         self.step = -1
         self.before: dict[int, Any] = {}
         self.group: Any = None
@@ -42,8 +44,7 @@ class StopSignals(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remember whose the signals are, before Lightning takes them."""
-        numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
-        self.before = {number: signal.getsignal(number) for number in numbers}
+        self.before = {number: signal.getsignal(number) for number in stopping_signals()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over."""
@@ -60,8 +61,10 @@ class StopSignals(Callback):
             self.before = {}
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.received and number == signal.SIGINT:  # for the second time
+        if number == signal.SIGINT and self.interrupted:
+            sys.stderr.write(f"stopped at once by a second SIGINT; go on from the last checkpoint with --resume {self.folder}\n")
             sys.exit(128 + number)
+        self.interrupted = self.interrupted or number == signal.SIGINT
         self.received = self.received or number
 
     def _agreed(self) -> int:

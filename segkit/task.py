@@ -381,3 +381,5 @@ class SegmentationTask(pl.LightningModule):
             )
         for key, values in checkpoint.get("statistics", [{}] * processes)[self.global_rank].items():
             checkpoint[key].update(values)
+        if self.trainer.precision == "64-true":  # what Lightning does too, but after the weights have been loaded and cut to float32
+            self.double()

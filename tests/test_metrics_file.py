@@ -1,4 +1,6 @@
 import os
+import resource
+import signal
 
 import pytest
 
@@ -76,3 +78,35 @@ def test_a_rewrite_is_atomic(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         logger.log_metrics({"b": 1}, 2)
     assert text(tmp_path) == "step,a\n1,1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+    monkeypatch.undo()
+    logger.log_metrics({"a": 3}, 3)
+    assert text(tmp_path) == "step,a,b\n1,1,\n2,,1\n3,3,\n"
+
+
+def test_rows_for_which_the_disk_had_no_room_come_with_the_next_one(tmp_path):
+    """The limit of the process for the size of a file lets half a row through, as a full disk may."""
+    logger = FolderLogger(tmp_path)
+    logger.log_metrics({"a": 1}, 1)
+    logger.log_metrics({"a": 2}, 2)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(text(tmp_path)) + 5, limits[1]))
+    try:
+        for step in (3, 4):
+            with pytest.raises(OSError, match="File too large"):
+                logger.log_metrics({"a": 0.123456789}, step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert text(tmp_path) == "step,a\n1,1\n2,2\n3,0.1"
+    logger.log_metrics({"a": 5}, 5)
+    assert text(tmp_path) == "step,a\n1,1\n2,2\n3,0.123456789\n4,0.123456789\n5,5\n"
+
+
+@pytest.mark.parametrize("damage", ["2,0.34,0.5,0.1", "\0\0\0\0", "2", "x,1,1"])
+def test_a_damaged_row_costs_no_other(tmp_path, damage):
+    (tmp_path / "metrics.csv").write_text(f"step,a,b\n1,1,1\n{damage}\n3,3,3\n4,4,4\n")
+    logger = FolderLogger(tmp_path)
+    logger.rewind(3)
+    logger.log_metrics({"a": 5, "b": 5}, 5)
+    assert text(tmp_path) == "step,a,b\n1,1,1\n3,3,3\n5,5,5\n"

@@ -1,12 +1,16 @@
 import os
 import re
+import signal
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from segkit.errors import SegkitError
-from segkit.runs import find_checkpoint, new_run_folder, newest_run, write_whole
+from segkit.runs import RunLock, find_checkpoint, new_run_folder, newest_run, write_whole
 
 
 def save(run, name="last.ckpt", time=0):
@@ -86,3 +90,46 @@ def test_a_file_is_written_whole(tmp_path):
     (tmp_path / "a.json").write_text("old")
     write_whole(tmp_path / "a.json", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "new")]
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    write_whole(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a'"):
+        write_whole(tmp_path / "a", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_one_process_trains_in_a_run_folder(tmp_path):
+    """The lock ends with the process that has it, even where its loader processes live on."""
+    program = """if True:
+        import os, sys, time
+        from pathlib import Path
+        from segkit.runs import RunLock
+        lock = RunLock(Path(sys.argv[1]))
+        if os.fork() == 0:
+            os.close(1)
+            time.sleep(60)
+            os._exit(0)
+        print("held", flush=True)
+        time.sleep(60)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            with pytest.raises(
+                SegkitError, match=r"is being trained by another process; wait for its end or stop it .*delete .*train\.lock"
+            ):
+                RunLock(tmp_path)
+            process.kill()
+            process.wait()
+            lock = RunLock(tmp_path)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    again = RunLock(tmp_path)  # no process is in its own way
+    assert lock is not again

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from segkit.ablation.trial import State, Trial, run_trial, state
-from segkit.errors import RunFailed, RunStopped
+from segkit.errors import RunFailed, RunStopped, stopping_signals
 
 POLL_SECONDS = 1.0
 
@@ -100,7 +100,7 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
         changed: Told the state of every trial, by folder, now and whenever something may have changed.
 
     Raises:
-        RunStopped: SIGINT or SIGTERM; all trials have saved what they need to go on.
+        RunStopped: SIGINT, SIGTERM or SIGHUP; all trials have saved what they need to go on.
     """
     states: dict[str, Any] = {trial.folder: state(trial) for trial in trials}
     first = {trial.folder: trial for trial in trials}
@@ -146,7 +146,7 @@ def _submit(executor: Executor, trial: Trial) -> "Future[State]":
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    """Collects what ends a command early instead of dying of it; a second SIGINT interrupts at once."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -154,7 +154,7 @@ def _signals() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, note) for number in stopping_signals()}
     except ValueError:  # not in the main thread, where signals never arrive
         before = {}
     try:

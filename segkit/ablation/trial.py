@@ -19,7 +19,7 @@ from typing import IO, Any, Literal
 
 import yaml
 
-from segkit.runs import previous, write_whole
+from segkit.runs import checkpoints, write_whole
 
 State = Literal["finished", "failed", "interrupted", "busy", "waiting"]
 KEPT = {".lock", "log.txt", "attempts.json"}  # what a new start leaves in the folder
@@ -120,8 +120,7 @@ def _commands(trial: Trial) -> Iterator[tuple[str, list[str]]]:
     """What is left to do, step by step: train from the start or from the last checkpoint, then evaluate."""
     folder = Path(trial.folder)
     if not (folder / "metrics.json").exists():  # which training writes at its end
-        last = folder / "checkpoints" / "last.ckpt"
-        if last.is_file() or previous(last).is_file():
+        if any(path.is_file() for path in checkpoints(folder)):
             yield "training", ["train", "--resume", str(folder)]
         else:
             _empty(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segkit.cli.surroundings import settle
-from segkit.errors import RunFailed, RunStopped, SegkitError
+from segkit.errors import RunFailed, RunStopped, SegkitError, stopping_signals
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
 NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")  # CUDA, a CPU, a CPU of Windows
@@ -18,8 +18,8 @@ NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")  # CUD
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
-    warned = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
-    for number in (signal.SIGTERM, signal.SIGINT, *warned):  # until there is something to save, and a handler that does
+    numbers = stopping_signals()
+    for number in numbers:  # until there is something to save, and a handler that does
         signal.signal(number, _leave)
     try:
         settle()
@@ -46,7 +46,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
         sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, *warned):  # all is said and saved
+        for number in numbers:  # all is said and saved
             signal.signal(number, signal.SIG_DFL)
 
 

@@ -3,16 +3,17 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from segkit.cli.parsing import Parser, given
-from segkit.config import TrainConfig, from_dict
+from segkit.cli.parsing import Parser, given, saved_config
+from segkit.config import TrainConfig, TrainerConfig, from_dict
 from segkit.errors import SegkitError
+from segkit.runs import checkpoints, find_checkpoint, holds_run, write_whole
 from segkit.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ DESCRIPTION = (
     "With no options: the built-in scenes, in minutes, on a CPU."
 )
 # what a resumed run may change: where it runs and how long, never what it computes
-CHANGEABLE = {"runs", "compile", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
+CHANGEABLE = {"runs", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
 CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
 CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
@@ -55,6 +56,8 @@ def main(args: Sequence[str]) -> None:
         words = ["--config", str(Path(resume) / "config.yaml"), *words]
     values = parser.read(words)
     values.pop("resume")
+    if resume and given(words, "--trainer.max_steps") and not given(words, "--trainer.max_epochs"):
+        values["trainer"]["max_epochs"] = None  # the budget that the run was started with
     config = from_dict(TrainConfig, values)
     if saved:  # with defaults for what was no option then
         refuse_changes(plain(asdict(from_dict(TrainConfig, saved))), asdict(config))
@@ -66,7 +69,7 @@ def begun(config: TrainConfig) -> str | None:
     if config.run_id is None:
         raise SegkitError("--resume auto: say which run it is with --run_id, such as --run_id $SLURM_JOB_ID")
     folder = Path(config.runs) / run_name(config) / config.run_id
-    return str(folder) if (folder / "config.yaml").exists() else None
+    return str(folder) if holds_run(folder) else None
 
 
 def run_name(config: TrainConfig) -> str:
@@ -98,20 +101,50 @@ def has_results(folder: Path, steps: int) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration that a run was started with."""
-    return dict(read_yaml(folder / "config.yaml", f"{str(folder)!r} is no run folder, give runs/NAME/ID: config.yaml cannot be read", dict))
+    """The configuration that a run was started with; one that is lost is written again from a checkpoint, which has it too."""
+    path, checkpoint = folder / "config.yaml", None
+    if any(map(Path.is_file, checkpoints(folder))):
+        lost = not path.exists() or (path.is_file() and not path.stat().st_size)  # a power cut leaves an empty file
+        checkpoint = find_checkpoint(folder) if lost else None
+    if checkpoint and (saved := options_of(checkpoint)):
+        write_whole(path, yaml.safe_dump(saved, sort_keys=False))
+        sys.stderr.write(f"{path} was lost; it is written again from {checkpoint.name}\n")
+    return dict(read_yaml(path, f"{str(folder)!r} is no run folder, give runs/NAME/ID: config.yaml cannot be read", dict))
 
 
-def refuse_changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> None:
-    """A resumed run is the same experiment: only where and how long it runs may change."""
+def options_of(checkpoint: Path) -> dict[str, Any] | None:
+    """The configuration in a checkpoint, with defaults for what was no option then; None where it has none."""
+    from segkit.checkpoint import load_checkpoint
+
+    saved = load_checkpoint(checkpoint).get("config")
+    return None if saved is None else dict(plain(asdict(saved_config(saved, checkpoint))))
+
+
+def changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Option, old value and new one of what a resumed run may not change: all but where and how long it runs."""
     for name, value in now.items():
         old, key = saved.get(name), prefix + name
         if isinstance(value, dict) and name != "extra":
-            refuse_changes(old or {}, value, f"{key}.")
+            yield from changes(old or {}, value, f"{key}.")
         elif key not in CHANGEABLE and yaml.safe_load(yaml.safe_dump(plain(value))) != old:
-            raise SegkitError(
-                f"--{key} {value}: the run was started with {old}, and with another value it would be another; start a new run instead"
-            )
+            yield key, old, value
+
+
+def refuse_changes(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    """A resumed run is the same experiment."""
+    for key, old, value in changes(saved, now):
+        raise SegkitError(
+            f"--{key} {value}: the run was started with {old}, and with another value it would be another; start a new run instead"
+        )
+
+
+def hold_options(config: TrainConfig, saved: dict[str, Any], checkpoint: Path) -> None:
+    """Raises a SegkitError where config.yaml, which anybody may have edited or cut, is of another experiment than the checkpoint."""
+    for key, old, value in changes(saved, asdict(config)):
+        raise SegkitError(
+            f"config.yaml says --{key} {value}, and {checkpoint} was trained with {old}; put back the files of one run, or delete "
+            "config.yaml, which is then written again from the checkpoint"
+        )
 
 
 def plain(value: Any) -> Any:
@@ -231,23 +264,29 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.progress import Progress
     from segkit.provenance import Provenance, provenance
     from segkit.results import gather_per_image
-    from segkit.runs import new_run_folder, resumable, write_whole
+    from segkit.runs import RunLock, new_run_folder, resumable
     from segkit.stopping import StopSignals
     from segkit.tracking import build_loggers, first_process, rewind
     from segkit.trainer import Validations, build_trainer, device_count
     from segkit.upsampling import rewriting
 
     preflight.before_data(config, resume or Path(config.runs))
+    first = first_process()
+    lock = RunLock(resume) if resume and first else None
     checkpoint = resumable(resume) if resume else None
+    saved = options_of(checkpoint) if checkpoint else None
+    if checkpoint and saved:
+        hold_options(config, saved, checkpoint)
     if config.data.root is not None:  # evaluation and resumption find the data from any folder
         config.data.root = str(Path(config.data.root).expanduser().resolve())
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
-    first = first_process()
     data.prepare(world, read=first)
-    steps = config.trainer.max_steps
-    if config.trainer.max_epochs:
-        steps = config.trainer.max_epochs * data.steps_per_epoch(world, config.trainer.accumulate)
+
+    def budget(options: TrainerConfig) -> int:
+        return options.max_epochs * data.steps_per_epoch(world, options.accumulate) if options.max_epochs else options.max_steps
+
+    steps = budget(config.trainer)
     config.trainer.val_every = config.trainer.val_every or max(steps // 10, 1)  # a resumed run with a larger budget keeps its interval
     # the rule of the schedule, before anything is built or made
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
@@ -262,6 +301,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes, first)
     folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
     values, start = plain(asdict(config)), initial_hash(task.model)
+    lock = lock or (RunLock(folder) if first else None)  # held until this function is left
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator_name(config), config.decoder, config.encoder]
@@ -281,6 +321,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         Throughput(),
         Validations(again=checkpoint is not None and not has_results(folder, steps)),
     ]
+    before = budget(TrainerConfig(**saved["trainer"])) if saved else steps
+    longer = f"; {before} until now: from here on the learning rate is that of a run of {steps}" if before != steps else ""
     if first:
         rows = {
             "operator": operator_start(config),
@@ -288,7 +330,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
             "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
             "data": str(data),
             "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
-            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
+            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images{longer}",
             "run folder": str(folder),
             "W&B": tracking,
         }

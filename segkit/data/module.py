@@ -3,9 +3,11 @@
 import atexit
 import hashlib
 import signal
+import sys
 from collections.abc import Sequence
 from functools import cached_property, partial
 from multiprocessing import active_children
+from types import TracebackType
 from typing import Any
 
 import cv2
@@ -249,8 +251,9 @@ def begin_worker(worker: int, sharing: str) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     torch.multiprocessing.set_sharing_strategy(sharing)  # type: ignore[no-untyped-call]  # which `spawn` does not hand down
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    sys.excepthook = _quiet
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
@@ -262,3 +265,9 @@ def end_workers() -> None:
 
 
 atexit.register(end_workers)  # later than Python's own, so that it comes before
+
+
+def _quiet(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Says nothing of a batch that a process which was stopped has left half read: multiprocessing would print a traceback of it."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)

@@ -167,11 +167,14 @@ def open_folder(
             raise ValueError
         if there is None:
             temporary = path / f".{NOTE}.{os.getpid()}.tmp"
-            temporary.touch()  # the file system's clock, by which results will be compared
-            since = temporary.stat().st_mtime
-            there = {"since": since, "first": 0.0 if overwrite else since, **made_by}
-            temporary.write_text(json.dumps(there, indent=1) + "\n")
-            os.replace(temporary, note)
+            try:
+                temporary.touch()  # the file system's clock, by which results will be compared
+                since = temporary.stat().st_mtime
+                there = {"since": since, "first": 0.0 if overwrite else since, **made_by}
+                temporary.write_text(json.dumps(there, indent=1) + "\n")
+                os.replace(temporary, note)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise SegkitError(f"--out {path}: cannot write there ({error.strerror}); choose another folder") from None
     except (ValueError, AttributeError, RecursionError):

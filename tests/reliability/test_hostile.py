@@ -70,10 +70,11 @@ def hostile_checkpoints(folder, canary):
 
 def commands(checkpoint, lair):
     """The ways in which a checkpoint gets to be read."""
-    run = checkpoint.with_suffix("") / "run"  # of which it is the last checkpoint
+    run = checkpoint.with_suffix("") / "run"  # of which it is every checkpoint
     if not run.exists():
         shutil.copytree(lair / "runs/a/b", run)
-        shutil.copy(checkpoint, run / "checkpoints/last.ckpt")
+        for name in ("last", "best"):
+            shutil.copy(checkpoint, run / f"checkpoints/{name}.ckpt")
         shutil.copy(checkpoint, checkpoint.with_suffix(".pt"))
     return [
         ("eval", checkpoint),

@@ -119,6 +119,109 @@ def test_a_validation_that_a_signal_cut_short_is_done_again(lab, whole, monkeypa
         assert states[0]["global_step"] == states[1]["global_step"]
 
 
+@pytest.fixture
+def stopped(lab, monkeypatch):
+    """A whole run of six steps, and the folder of its like that SIGTERM has stopped after four, with every kind of checkpoint in it."""
+
+    def make(*words):
+        words = [*words, "--trainer.max_steps", "6", "--trainer.val_every", "2", "--trainer.log_every", "1", "--run_id", "r"]
+        training_step = SegmentationTask.training_step
+
+        def stop(task, batch, batch_idx):
+            if task.global_step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return training_step(task, batch, batch_idx)
+
+        lab.train(*words, "--name", "whole")
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentationTask, "training_step", stop)
+            with pytest.raises(RunStopped, match="at step 5"):
+                lab.train(*words, "--name", "part")
+        return lab.run("whole"), lab.run("part"), [*words, "--name", "part", "--resume", "auto"]
+
+    return make
+
+
+def test_a_run_in_double_precision_ends_bit_identical(lab, stopped):
+    """Its weights are not cut to the float32 in which a network is built."""
+    run, part, _ = stopped("--trainer.precision", "64-true", "--ema", "0.9")
+    lab.resume(part)
+    assert lab.hash_of(part) == lab.hash_of(run)
+    assert scores(part) == scores(run)
+
+
+def test_a_configuration_that_is_lost_is_written_again_from_the_checkpoint(lab, stopped, capsys):
+    run, part, words = stopped()
+    config = (part / "config.yaml").read_text()
+    copy = lab.fork(part, "copy", part / "checkpoints" / "last.ckpt")
+    (copy / "config.yaml").write_text("name: [")  # what somebody has written is left to them
+    with pytest.raises(SegkitError, match="config.yaml cannot be read"):
+        lab.resume(copy)
+    (copy / "config.yaml").write_text("")
+    lab.resume(copy)
+    assert "config.yaml was lost; it is written again from last.ckpt" in capsys.readouterr().err
+    assert yaml.safe_load((copy / "config.yaml").read_text()) == yaml.safe_load(config)
+    assert lab.hash_of(copy) == lab.hash_of(run)
+    (part / "config.yaml").unlink()
+    with pytest.raises(SegkitError, match="--run_id r: 'runs/part/r' holds a run"):
+        lab.train(*words[:-2])
+    lab.train(*words)  # goes on, and does not begin in the same folder
+    assert "written again" in capsys.readouterr().err
+    assert scores(part) == scores(run)
+    assert lab.hash_of(part) == lab.hash_of(run)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\nseed: 0", "\nseed: 5", "--seed 5, and runs/part/r/checkpoints/last.ckpt was trained with 0"),
+        ("batch_size: 2", "batch_size: 4", "--data.batch_size 4, and .* was trained with 2"),
+        ("data:", "data: {kind: scenes}\n#", "--data.batch_size 8, and .* was trained with 2"),
+    ],
+    ids=["seed", "batch size", "cut"],
+)
+def test_a_configuration_of_another_experiment_than_its_checkpoint_is_refused_by_name(lab, stopped, old, new, message):
+    _, part, _ = stopped()
+    config = (part / "config.yaml").read_text()
+    before = lab.hash_of(part)
+    end = config.index(old) + len(old) if old == "data:" else None  # what follows is lost
+    (part / "config.yaml").write_text(config[:end].replace(old, new, 1))
+    with pytest.raises(SegkitError, match=f"config.yaml says {message}; put back the files of one run, or delete config.yaml"):
+        lab.resume(part)
+    assert lab.hash_of(part) == before
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"nothing"], ids=["missing", "empty", "damaged"])
+def test_where_only_the_best_checkpoint_is_left_the_run_goes_on_from_there(lab, stopped, capsys, damage):
+    run, part, _ = stopped("--ema", "0.9")
+    for name in ("last", "previous"):
+        (part / "checkpoints" / f"{name}.ckpt").unlink()
+        if damage is not None:
+            (part / "checkpoints" / f"{name}.ckpt").write_bytes(damage)
+    step = load_checkpoint(part / "checkpoints" / "best.ckpt")["global_step"]
+    capsys.readouterr()
+    lab.resume(part)
+    said = capsys.readouterr()
+    assert "going on with best.ckpt, an earlier one" in said.err
+    assert f"validation at step {step}" not in said.out
+    assert lab.hash_of(part) == lab.hash_of(run)
+    assert scores(part) == scores(run)
+
+
+def test_a_new_budget_is_said_and_replaces_one_in_epochs(lab, capsys):
+    """The learning rate follows the budget, so that a longer run is not what it would have been from its start."""
+    lab.train("--trainer.max_epochs", "1", "--name", "x")  # 3 steps
+    capsys.readouterr()
+    lab.resume(lab.run("x"))
+    assert "until now" not in capsys.readouterr().out
+    lab.resume(lab.run("x"), "--trainer.max_steps", "5")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "5 steps of 2 images; 3 until now: from here on the learning rate is that of a run of 5" in said
+    assert load_checkpoint(lab.run("x") / "checkpoints" / "last.ckpt")["global_step"] == 5
+    lab.resume(lab.run("x"))
+    assert "the run is at step 5 of 5" in " ".join(capsys.readouterr().out.split())
+
+
 def test_results_that_a_finished_run_could_not_write_any_more_are_written_when_it_is_resumed(lab, capsys):
     """A kill or a full disk after the last checkpoint: nothing is left to train, but to score."""
     lab.train("--trainer.max_steps", "3", "--trainer.val_every", "2", "--name", "x")
@@ -171,6 +274,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it(lab, capsys):
         (["--data.batch_size", "4"], "--data.batch_size 4: the run was started with 2"),
         (["--trainer.accumulate", "2"], "--trainer.accumulate 2: the run was started with 1"),
         (["--seed", "1"], "--seed 1: the run was started with 0"),
+        (["--compile", "true"], "--compile True: the run was started with False"),
         (["--trainer.precision", "bf16-mixed"], "--trainer.precision bf16-mixed: the run was started with 32-true"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -1,7 +1,10 @@
 """SIGTERM and SIGINT, whatever a run is doing: it saves, says so in a line, and leaves with the signal's exit code."""
 
+import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import pytest
 
 from segkit import stopping
 from segkit.checkpoint import load_checkpoint
+from segkit.data.module import begin_worker
+from segkit.errors import RunStopped
 from segkit.runs import find_checkpoint
 
 # The program sends itself, or its second process, a signal at a given moment, and notes when.
@@ -123,7 +128,6 @@ def processes_in(folder):
 
 @pytest.mark.parametrize(("answer", "line"), [(0, "re-queued as job 17_3"), (1, "job 17_3 could not be re-queued: not allowed")])
 def test_a_job_of_slurm_that_is_told_its_time_is_nearly_up_is_queued_again(lab, monkeypatch, answer, line):
-    from segkit.errors import RunStopped
     from segkit.task import SegmentationTask
 
     Path("bin").mkdir()
@@ -161,9 +165,6 @@ def test_without_slurms_commands_the_line_says_so(monkeypatch):
 
 def test_loader_processes_leave_signals_to_the_one_that_trains(lab, monkeypatch):
     """All processes of a job get the signal, as from Ctrl-C in a terminal or from a scheduler; the run is saved all the same."""
-    import multiprocessing
-
-    from segkit.errors import RunStopped
     from segkit.task import SegmentationTask
 
     training_step = SegmentationTask.training_step
@@ -174,7 +175,7 @@ def test_loader_processes_leave_signals_to_the_one_that_trains(lab, monkeypatch)
         if task.global_step == 1:
             workers.update(set(multiprocessing.active_children()) - others)
             for worker in workers:
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
                     os.kill(worker.pid, number)
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.5)
@@ -188,3 +189,68 @@ def test_loader_processes_leave_signals_to_the_one_that_trains(lab, monkeypatch)
     for worker in workers:
         worker.join(20)
         assert not worker.is_alive()
+
+
+@pytest.fixture
+def struck(lab, monkeypatch):
+    """Trains, with signals that arrive in the second step."""
+    from segkit.task import SegmentationTask
+
+    training_step = SegmentationTask.training_step
+
+    def train(*numbers):
+        def strike(task, batch, batch_idx):
+            if task.global_step == 1:
+                for number in numbers:
+                    os.kill(os.getpid(), number)
+            return training_step(task, batch, batch_idx)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentationTask, "training_step", strike)
+            lab.train("--trainer.max_steps", "3", "--name", "x", "--run_id", "y")
+
+    return train
+
+
+def test_a_closed_terminal_stops_a_run_that_nohup_does_not_hold(struck):
+    def ours(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGHUP, ours)
+    try:
+        with pytest.raises(RunStopped, match="stopped by SIGHUP at step 2; go on with --resume runs/x/y") as stopped:
+            struck(signal.SIGHUP)
+        assert stopped.value.signal_number == signal.SIGHUP
+        assert signal.getsignal(signal.SIGHUP) == ours
+        shutil.rmtree("runs")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        struck(signal.SIGHUP)
+        assert load_checkpoint("runs/x/y/checkpoints/last.ckpt")["global_step"] == 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_interrupt_ends_the_run_at_once_and_says_so(struck, capsys):
+    with pytest.raises(SystemExit) as left:
+        struck(signal.SIGINT, signal.SIGINT)
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "stopped at once by a second SIGINT; go on from the last checkpoint with --resume runs/x/y\n"
+
+
+def test_an_interrupt_after_a_scheduler_s_signal_is_no_second_one(struck):
+    with pytest.raises(RunStopped, match="stopped by SIGTERM at step 2"):
+        struck(signal.SIGTERM, signal.SIGINT)
+
+
+def test_a_loader_process_says_nothing_of_a_connection_that_its_owner_has_left(capfd):
+    """multiprocessing hands what goes wrong in the thread that shares tensors to `sys.excepthook`."""
+
+    def work():
+        begin_worker(0, "file_descriptor")
+        sys.excepthook(ConnectionResetError, ConnectionResetError(104, "Connection reset by peer"), None)
+        sys.excepthook(ValueError, ValueError("of our own"), None)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert capfd.readouterr().err == "ValueError: of our own\n"
