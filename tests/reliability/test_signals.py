@@ -49,10 +49,10 @@ run(main)
 BUDGET = ["--trainer.max_steps", "6", "--trainer.val_every", "2", "--trainer.log_every", "1", "--ema", "0.9"]
 
 
-def strike(lab, number, moment, name, rank=0, devices=1):
+def strike(lab, number, moment, name, rank=0, devices=1, workers=0):
     """What a run leaves that a signal has hit: exit code, errors, seconds from the signal to the end."""
     Path("struck").unlink(missing_ok=True)
-    process = program(lab, number, moment, rank, *BUDGET, "--trainer.devices", devices, "--name", name)
+    process = program(lab, number, moment, rank, *BUDGET, "--trainer.devices", devices, "--data.workers", workers, "--name", name)
     _, errors = process.communicate(timeout=240)
     return process.returncode, errors, time.time() - float(Path("struck").read_text())
 
@@ -64,11 +64,12 @@ def program(lab, number, moment, rank, *words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_one_process(lab, number):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_process(lab, number, workers):
     lab.train(*BUDGET, "--name", "whole")
     for moment, step in (("start-up", None), ("training", 4), ("validation", 2), ("saving", 2)):
-        code, errors, seconds = strike(lab, number, moment, moment)
-        print(f"{number.name} in {moment}: exit code {code} after {seconds:.1f} s: {errors.strip()}")
+        code, errors, seconds = strike(lab, number, moment, moment, workers=workers)
+        print(f"{number.name} in {moment}, {workers} workers: exit code {code} after {seconds:.1f} s: {errors.strip()}")
         assert code == 128 + number, errors
         assert seconds < 10
         if step is None:
