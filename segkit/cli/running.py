@@ -4,12 +4,14 @@ import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from segkit.cli.surroundings import settle
 from segkit.errors import RunFailed, RunStopped, SegkitError, stopping_signals
 
+LOST = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV)  # a disk that fails, or is taken away
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
 
 
@@ -28,10 +30,16 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
     except OSError as error:
-        if error.errno not in FULL:
-            raise
         where = f" {str(error.filename)!r}" if error.filename else ""
-        sys.exit(_complain(RunFailed(f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"), 1))
+        if error.errno in FULL:
+            line = f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"
+        elif error.errno in LOST:
+            line = f"the disk fails{where} ({error.strerror}); see to it, then go on: what is complete is kept"
+        elif error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.is_dir():
+            line = f"cannot write{where}: somebody has removed its folder"
+        else:
+            raise
+        sys.exit(_complain(RunFailed(line), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
@@ -43,11 +51,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _leave(number: int, frame: Any) -> NoReturn:
     """Says which signal it was, and cleans up on the way out, which no `except Exception` of a library hinders."""
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
+    with suppress(OSError):  # a terminal that is closed
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
     sys.exit(128 + number)
 
 
 def _complain(error: Exception, code: int) -> int:
-    if str(error):  # of several processes that are stopped, one says so
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
+    with suppress(OSError):
+        if str(error):  # of several processes that are stopped, one says so
+            sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
     return code
