@@ -1,11 +1,13 @@
 """What a command says on the terminal: the header, the progress line's words, and the table of scores."""
 
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +32,15 @@ class Scores(Protocol):
     @property
     def mean_dice(self) -> float:
         """Mean Dice over the classes that occur."""
+
+
+class RunConsole(Console):
+    """Standard output that may close while a run goes on, as behind `| head`: what nobody reads is left out, and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on; rich would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def score_line(scores: Scores) -> str:

@@ -23,6 +23,7 @@ GONE = re.compile(
     r"|no route to host|network is (unreachable|down)|host is down|connection abort",
     re.IGNORECASE,
 )
+TAKEN = re.compile(r"failed to listen on any local network address.*port: (\d+)", re.DOTALL)
 LOADER = "DataLoader worker (pid"  # what torch says of one that has ended begins so
 
 
@@ -40,7 +41,7 @@ def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
         remedy: What the user can do then.
 
     Raises:
-        RunFailed: The connection to another process broke, or stayed silent for `--trainer.timeout`; a loader process ended.
+        RunFailed: The connection to another process broke, stayed silent for `--trainer.timeout`, or has no port; a loader process ended.
     """
     try:
         with _watched(trainer, remedy) if trainer.world_size > 1 else nullcontext():
@@ -48,6 +49,8 @@ def together(trainer: pl.Trainer, remedy: str) -> Iterator[None]:
     except Exception as error:
         if reason := lost_loader(error):
             raise RunFailed(f"a loader process was lost ({reason}); {remedy}, with fewer workers where memory runs out") from error
+        if taken := TAKEN.search(str(error)):
+            raise RunFailed(f"port {taken[1]}, by which the processes meet, is taken; set MASTER_PORT to one that is free") from error
         if lost := next(filter(is_loss, _chain(error)), None):
             raise RunFailed(_line(first_sentence(lost), remedy)) from error
         raise
@@ -60,7 +63,7 @@ def lost_loader(error: BaseException) -> str | None:
     """
     for cause in _chain(error):
         if str(cause).startswith(LOADER):
-            return first_sentence(cause).removeprefix("DataLoader ").rstrip(".")
+            return first_sentence(cause).removeprefix("DataLoader ")
     for cause in _chain(error):
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         if isinstance(cause, EOFError | OSError) and frames and frames[-1].f_globals.get("__name__") == "multiprocessing.connection":
@@ -99,7 +102,7 @@ def is_loss(error: BaseException) -> bool:
 
 def first_sentence(error: BaseException) -> str:
     """What an exception of torch says first, without the place in its sources."""
-    return re.sub(r"^\[(\S+\.cc:\d+|c10d)\]\s*", "", str(error).strip().splitlines()[0]).split(". ")[0]
+    return re.sub(r"^\[(\S+\.cc:\d+|c10d)\]\s*", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
 
 
 def _line(reason: str, remedy: str) -> str:

@@ -22,6 +22,8 @@ from segkit.checkpoint import AtomicCheckpointIO
 from segkit.config import TrainerConfig
 from segkit.errors import SegkitError, unknown
 
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # environment variables by which Lightning tells processes apart
+
 
 def device_count(devices: int | str | list[int], accelerator: str = "auto") -> int:
     """How many devices of one machine `--trainer.devices` means."""
@@ -76,7 +78,7 @@ def check_processes(devices: int | str | list[int], num_nodes: int, world: int) 
     """Refuses to train alone, or to wait for ever, where torchrun or srun has started another number of processes.
 
     Raises:
-        SegkitError: The numbers differ.
+        SegkitError: The numbers differ, or the environment has another number for the only process.
     """
     by_hand = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # a shell on a node, in which Lightning starts the processes
     started = None if by_hand else os.environ.get("SLURM_STEP_NUM_TASKS")
@@ -85,6 +87,11 @@ def check_processes(devices: int | str | list[int], num_nodes: int, world: int) 
         raise SegkitError(
             f"--trainer.devices {devices}, --trainer.num_nodes {num_nodes}: they make {world} processes, but {started} were started; "
             "devices are those of one machine, as --nproc_per_node of torchrun and --ntasks-per-node of srun"
+        )
+    rank = next((name for name in RANKS if name in os.environ), None)
+    if world == 1 and rank and os.environ[rank] != "0":  # nobody would be the first process, which writes
+        raise SegkitError(
+            f"{rank}={os.environ[rank]} says that this is one of several processes, but --trainer.devices 1 is one; unset {rank}"
         )
 
 

@@ -1,19 +1,19 @@
 """How every command ends: what goes wrong becomes one line and an exit code. Standard library only."""
 
 import errno
-import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from segkit.cli.surroundings import settle
 from segkit.errors import RunFailed, RunStopped, SegkitError, stopping_signals
 
+LOST = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV)  # a disk that fails, or is taken away
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
-NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory")  # CUDA, a CPU, a CPU of Windows
+WANT = ("allocate memory", "not enough memory", "out of memory", "Insufficient memory")  # what torch, on any device, and OpenCV say of it
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -31,16 +31,22 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
     except OSError as error:
-        if error.errno not in FULL:
-            raise
         where = f" {str(error.filename)!r}" if error.filename else ""
-        sys.exit(_complain(RunFailed(f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"), 1))
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+        if error.errno in FULL:
+            line = f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"
+        elif error.errno in LOST:
+            line = f"the disk fails{where} ({error.strerror}); see to it, then go on: what is complete is kept"
+        elif error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.is_dir():
+            line = f"cannot write{where}: somebody has removed its folder"
+        else:
             raise
-        wanted = re.search(r"to allocate ([\d.]+ \w+)", str(error))
-        what = f"out of memory{f': {wanted[1]} more were wanted' if wanted else ''}"
-        sys.exit(_complain(RunFailed(f"{what}; train with a smaller --data.batch_size or --data.crop, or --recompute; others: --tile"), 1))
+        sys.exit(_complain(RunFailed(line), 1))
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in WANT):
+            raise
+        said = " ".join(str(error).split()) or "Python's own"
+        line = f"there is not enough memory ({said[:200]}); take a smaller --data.batch_size or --data.crop, --tile, or fewer workers"
+        sys.exit(_complain(RunFailed(line), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
@@ -52,11 +58,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 def _leave(number: int, frame: Any) -> NoReturn:
     """Says which signal it was, and cleans up on the way out, which no `except Exception` of a library hinders."""
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
+    with suppress(OSError):  # a terminal that is closed
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
     sys.exit(128 + number)
 
 
 def _complain(error: Exception, code: int) -> int:
-    if str(error):  # of several processes that are stopped, one says so
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
+    with suppress(OSError):
+        if str(error):  # of several processes that are stopped, one says so
+            sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
     return code

@@ -251,11 +251,9 @@ def build_task(
 
 def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
-    from rich.console import Console
-
     from segkit import preflight
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
-    from segkit.console import header
+    from segkit.console import RunConsole, header
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
     from segkit.models.recompute import recompute_activations
@@ -306,7 +304,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator_name(config), config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
-    console = Console()
+    console = RunConsole()
     if resume and checkpoint is None and first:
         rewind(loggers, 0)
         console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)

@@ -87,6 +87,13 @@ def test_other_errors_stay_what_they_are(error):
         raise error
 
 
+def test_a_port_that_is_taken_is_no_lost_process():
+    said = "The server socket has failed to listen on any local network address. port: 29777, useIpv6: false, code: -98, name: EADDRINUSE"
+    trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=2))
+    with pytest.raises(RunFailed, match="^port 29777, .*; set MASTER_PORT to one that is free$"), together(trainer, "A"):
+        raise DistNetworkError(said)
+
+
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_find_unused_parameters_true"])
 def test_every_strategy_waits_as_long_as_it_is_told_to(strategy):
     trainer = build_trainer(TrainerConfig(accelerator="cpu", devices=2, strategy=strategy, timeout=77))
@@ -119,3 +126,13 @@ def test_a_number_of_processes_that_the_launcher_did_not_start_is_one_line(monke
     check_processes(2, 2, 4)
     with pytest.raises(SegkitError, match="they make 1 processes, but 4 were started"):  # four runs of their own, in one folder
         build_trainer(TrainerConfig(accelerator="cpu", devices=1))
+
+
+def test_the_number_of_another_process_that_the_environment_has_left_is_one_line(monkeypatch):
+    """Without the first process there is nobody who makes the run folder."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SegkitError, match=r"LOCAL_RANK=1 says .*, but --trainer\.devices 1 is one; unset LOCAL_RANK"):
+        build_trainer(TrainerConfig(accelerator="cpu", devices=1))
+    check_processes(2, 1, 2)
+    monkeypatch.setenv("RANK", "0")
+    check_processes(1, 1, 1)

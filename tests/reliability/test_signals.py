@@ -54,10 +54,10 @@ run(main)
 BUDGET = ["--trainer.max_steps", "6", "--trainer.val_every", "2", "--trainer.log_every", "1", "--ema", "0.9"]
 
 
-def strike(lab, number, moment, name, rank=0, devices=1):
+def strike(lab, number, moment, name, rank=0, devices=1, workers=0):
     """What a run leaves that a signal has hit: exit code, errors, seconds from the signal to the end."""
     Path("struck").unlink(missing_ok=True)
-    process = program(lab, number, moment, rank, *BUDGET, "--trainer.devices", devices, "--name", name)
+    process = program(lab, number, moment, rank, *BUDGET, "--trainer.devices", devices, "--data.workers", workers, "--name", name)
     _, errors = process.communicate(timeout=240)
     return process.returncode, errors, time.time() - float(Path("struck").read_text())
 
@@ -69,11 +69,12 @@ def program(lab, number, moment, rank, *words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_one_process(lab, number):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_process(lab, number, workers):
     lab.train(*BUDGET, "--name", "whole")
     for moment, step in (("start-up", None), ("training", 4), ("validation", 2), ("saving", 2)):
-        code, errors, seconds = strike(lab, number, moment, moment)
-        print(f"{number.name} in {moment}: exit code {code} after {seconds:.1f} s: {errors.strip()}")
+        code, errors, seconds = strike(lab, number, moment, moment, workers=workers)
+        print(f"{number.name} in {moment}, {workers} workers: exit code {code} after {seconds:.1f} s: {errors.strip()}")
         assert code == 128 + number, errors
         assert seconds < 10
         if step is None:
@@ -254,3 +255,26 @@ def test_a_loader_process_says_nothing_of_a_connection_that_its_owner_has_left(c
     process.start()
     process.join(60)
     assert capfd.readouterr().err == "ValueError: of our own\n"
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(lab, serve, tmp_path):
+    """As `| head` does, with all that a run has not saved yet."""
+    words = [*lab.tiny, "--trainer.max_steps", "3", "--data.workers", "0", "--name", "x", "--run_id", "y"]
+    program = f"import os; r, w = os.pipe(); os.close(r); os.dup2(w, 1); from segkit.cli.train import main; main({words!r})"
+    done = serve("python", program, cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert (tmp_path / "runs/x/y/metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("action", "line"),
+    [
+        ("raise OSError(5, os.strerror(5), 'a/b')", "the disk fails 'a/b' (Input/output error); see to it, then go on: what is complete"),
+        ("raise OSError(28, os.strerror(28), 'a/b')", "cannot write 'a/b' (No space left on device); make room, then go on: what is"),
+        ("write_whole(Path('runs/x/y/config.yaml'), '')", "cannot write 'runs/x/y/config.yaml': somebody has removed its folder"),
+    ],
+    ids=["fails", "full", "removed"],
+)
+def test_a_disk_that_fails_is_one_line(serve, tmp_path, action, line):
+    program = "import os; from pathlib import Path; from segkit.cli.running import run; from segkit.runs import write_whole\n"
+    assert line in serve("python", f"{program}def main(words): {action}\nrun(main)", cwd=tmp_path).refused(code=1)
