@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from segkit.cli.parsing import Parser
 from segkit.config import CheckConfig, from_dict
-from segkit.errors import RunFailed, SegkitError
+from segkit.errors import RunFailed, SegkitError, printable
 from segkit.runs import cannot_write, write_whole
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ def _show(console: "Console", report: "Report") -> None:
     from segkit.doctor.classes import shares
 
     looks = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
-    console.print(f"{report.about}; {report.rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{printable(report.about)}; {report.rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
     for kind, group in report.groups():
         about = KINDS[kind]
         console.print(
             Text.assemble((f"{about.severity:7}", looks[about.severity]), f"  {about.title} ({len(group)}): {about.why}"), soft_wrap=True
         )
         for finding in group[:SHOWN]:
-            console.print(Text(f"           {finding.what}", style="dim"), soft_wrap=True)
+            console.print(Text(f"           {printable(finding.what)}", style="dim"), soft_wrap=True)
         if len(group) > SHOWN:
             console.print(Text(f"           and {len(group) - SHOWN} more", style="dim"))
         console.print(Text(f"         remedy: {about.remedy}"), soft_wrap=True)
@@ -134,4 +134,4 @@ def _show(console: "Console", report: "Report") -> None:
     if used:
         console.print(table)
     if report.advice:
-        console.print(report.command, soft_wrap=True, highlight=False, markup=False)
+        console.print(printable(report.command), soft_wrap=True, highlight=False, markup=False)
