@@ -51,6 +51,8 @@ DataKind = Literal["auto", "scenes", "folder", "manifest", "voc", "pets", "citys
 Masks = Literal["ids", "binary", "colors"]
 Flip = Literal["hflip", "vflip"]
 Split = Literal["train", "val", "test"]
+MOST_IMAGES = 10**6  # in a batch, or in a split of built-in scenes: more is a slip of the hand, and lists of that many fill memory
+MOST_STAGES, WIDEST = 12, 2**14  # of a decoder: the deepest map has 1 pixel of 4096 x 4096; a layer of this width has 10 GB of weights
 IGNORE_INDEX = 255  # the mask value that neither trains nor scores
 
 Peer = Literal["smp", "torchvision", "monai", "torchmetrics"]
@@ -156,8 +158,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.kind == "auto":
             self.kind = "scenes" if self.root is None else "folder"
-        _within("data.", self, 1, None, "batch_size", "eval_batch_size", "scenes_train")
-        _within("data.", self, 0, None, "workers", "scenes_seed", "scenes_val", "scenes_test")
+        _within("data.", self, 1, MOST_IMAGES, "batch_size", "eval_batch_size", "scenes_train")
+        _within("data.", self, 0, MOST_IMAGES, "scenes_val", "scenes_test")
+        _within("data.", self, 0, None, "workers", "scenes_seed")
         _within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise", "brightness", "contrast", "saturation")
         _within("data.", self, 0, 1, "rare_crops", "val_fraction", "test_fraction")
         _within("data.", self, 0, 0.5, "hue")
@@ -177,8 +180,10 @@ class DataConfig:
         if self.std is not None and not (self.std and min(self.std) > 0):
             raise SegkitError(f"--data.std {self.std}: give one deviation above 0 per channel, such as [0.229,0.224,0.225]")
         self.scale = (self.scale[0], self.scale[1])
-        if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
-            raise SegkitError(f"--data.scale {list(self.scale)}: give two zoom factors, 0 < smallest <= largest, such as [0.75,1.5]")
+        if not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
+            raise SegkitError(
+                f"--data.scale {list(self.scale)}: give two zoom factors, 0.01 <= smallest <= largest <= 100, such as [0.75,1.5]"
+            )
 
 
 @dataclass(kw_only=True)
@@ -219,7 +224,8 @@ class TrainerConfig:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "save_every", "accumulate", "num_nodes", "log_every")
+        _within("trainer.", self, 1, 10**12, "max_steps", "max_epochs", "val_every", "save_every", "num_nodes", "log_every")
+        _within("trainer.", self, 1, MOST_IMAGES, "accumulate")
         _within("trainer.", self, 0, None, "clip")
         _within("trainer.", self, 1, 10**7, "timeout")
 
@@ -336,10 +342,13 @@ class TrainConfig:
         _within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema", "warmup")
         if not self.lr > 0:
             raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")
-        if not self.decoder_channels or min(self.decoder_channels) < 1:
+        widths = self.decoder_channels
+        if not 1 <= len(widths) <= MOST_STAGES or not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise SegkitError(
-                f"--decoder_channels {self.decoder_channels}: give one width of at least 1 per stage, such as [256,128,64,32,16]"
+                f"--decoder_channels {widths}: give one width of 1 to {WIDEST} per stage, {MOST_STAGES} at most, such as [256,128,64,32,16]"
             )
+        if max(self.upsample_width or [0]) > WIDEST:
+            raise SegkitError(f"--upsample_width {self.upsample_width}: give one width of 1 to {WIDEST} per stage")
         if self.recompute and self.compile:
             raise SegkitError("--recompute true with --compile true: the two do not go together; leave one of them out")
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):

@@ -25,13 +25,13 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
         SegkitError: A name is not one plain folder name, the folder holds a run, or it cannot be made.
     """
     for what, word in (("name", name), ("run_id", run_id)):
-        if word is not None and (word in ("", "..") or Path(word).name != word):
-            raise SegkitError(f"{what} {word!r} is a path; it is the name of one folder, without / or ..")
+        if word is not None and (word in ("", "..") or Path(word).name != word or not word.isprintable()):
+            raise SegkitError(f"{what} {word!r} is no name of one folder; give one without /, .. or control characters")
     while True:
         folder = Path(root) / name / (run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
-        if (folder / "config.yaml").exists():
-            raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
         try:
+            if (folder / "config.yaml").exists():
+                raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
             folder.mkdir(parents=True, exist_ok=run_id is not None)  # else fails where it exists: this is what makes the id ours alone
         except FileExistsError:
             continue

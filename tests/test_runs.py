@@ -32,10 +32,15 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch
     assert len(set(runs)) == 3
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\nb", "a\x1b[31m"])
 def test_a_name_is_one_folder(tmp_path, name):
     with pytest.raises(SegkitError, match="name"):
         new_run_folder(tmp_path, name)
+
+
+def test_a_name_that_no_file_system_takes_is_one_line(tmp_path):
+    with pytest.raises(SegkitError, match="File name too long"):
+        new_run_folder(tmp_path, "a" * 300, "b")
 
 
 def test_the_newest_run_is_the_one_that_saved_last(tmp_path):

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segkit.cli.surroundings import settle
-from segkit.errors import RunFailed, RunStopped, SegkitError
+from segkit.errors import RunFailed, RunStopped, SegkitError, printable
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
+
+# what torch, on any device, and OpenCV say where there is none left
+WANT = ("can't allocate memory", "not enough memory", "out of memory", "Insufficient memory")
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -33,6 +36,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             raise
         where = f" {str(error.filename)!r}" if error.filename else ""
         sys.exit(_complain(RunFailed(f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"), 1))
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in WANT):
+            raise
+        said = " ".join(str(error).split()) or "Python's own"
+        line = f"there is not enough memory ({said[:200]}); take smaller batches, crops or tiles, a smaller network, or fewer workers"
+        sys.exit(_complain(RunFailed(line), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
@@ -50,5 +59,5 @@ def _leave(number: int, frame: Any) -> NoReturn:
 
 def _complain(error: Exception, code: int) -> int:
     if str(error):  # of several processes that are stopped, one says so
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{printable(str(error))}\n")
     return code
