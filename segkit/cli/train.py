@@ -150,14 +150,30 @@ def measured_channels(config: TrainConfig, data: "SegmentationDataModule", check
     return measure_channels(data.sources["train"], 2**config.data.bits - 1)
 
 
-def hold_network(task: "SegmentationTask", checkpoint: Path) -> None:
-    """Raises a SegkitError where a run's configuration, which anybody may have edited, is of another network than its checkpoint."""
+def hold_network(task: "SegmentationTask", checkpoint: Path, double: bool) -> None:
+    """Raises a SegkitError where a checkpoint is not of the network, or the optimiser, that a run's configuration describes.
+
+    Both files may have been edited by anybody.
+
+    Args:
+        task: The network.
+        checkpoint: What it is to go on from.
+        double: Whether it trains in 64 bits.
+    """
     from segkit.checkpoint import load_checkpoint
-    from segkit.plausible import refuse_others
+    from segkit.plausible import refuse_other_updates, refuse_others
 
     try:
-        refuse_others(task.state_dict(), load_checkpoint(checkpoint)["state_dict"])
-    except (ValueError, AttributeError, TypeError) as error:
+        state, network = load_checkpoint(checkpoint), task.state_dict()
+        for part in [part for part in ("state_dict", "raw_state_dict") if part in state]:
+            refuse_others(network, state[part])
+            for name, value in state[part].items():
+                if value.dtype != network[name].dtype and not (double and str(value.dtype) == "torch.float64"):
+                    raise ValueError(f"{name} is {network[name].dtype} there and {value.dtype} here")
+        refuse_other_updates(task.optimizer(), state["optimizer_states"])
+        if type(state["global_step"]) is not int or state["global_step"] < 0:
+            raise ValueError(f"its step is {state['global_step']!r}")
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise SegkitError(f"config.yaml describes another network than {checkpoint} ({error}); put back the one of the run") from error
 
 
@@ -233,7 +249,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.results import gather_per_image
     from segkit.runs import new_run_folder, resumable, write_whole
     from segkit.stopping import StopSignals
-    from segkit.tracking import build_loggers, first_process, rewind
+    from segkit.tracking import build_loggers, first_process, rewind, tracked
     from segkit.trainer import Validations, build_trainer, device_count
     from segkit.upsampling import rewriting
 
@@ -256,7 +272,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if config.recompute:
         recompute_activations(task.model)
     if checkpoint:
-        hold_network(task, checkpoint)
+        hold_network(task, checkpoint, config.trainer.precision == "64-true")
     name = run_name(config)
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes, first)
@@ -266,46 +282,55 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator_name(config), config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
-    console = Console()
-    if resume and checkpoint is None and first:
-        rewind(loggers, 0)
-        console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
-    trainer.loggers = loggers
-    trainer.callbacks += [  # type: ignore[attr-defined]
-        *([EMA(config.ema)] if config.ema else []),
-        Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
-        StopSignals(folder, config.trainer.timeout),
-        Checkpoints(folder / "checkpoints", config.trainer.save_every),
-        PanelCallback(folder / "panels", config.wandb.panels),
-        Progress(console),
-        Throughput(),
-        Validations(again=checkpoint is not None and not has_results(folder, steps)),
-    ]
-    if first:
-        rows = {
-            "operator": operator_start(config),
-            "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
-            "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
-            "data": str(data),
-            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
-            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
-            "run folder": str(folder),
-            "W&B": tracking,
-        }
-        console.print(header(rows), soft_wrap=True)
-    if config.compile:
-        task.model.compile()
-    task.names = {split: data.sources[split].name for split in ("train", "val")}
-    with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
-        trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
-        per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
-    if task.validation_scores is None:
-        done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
+    with tracked(loggers):
+        console = Console()
+        if resume and checkpoint is None and first:
+            rewind(loggers, 0)
+            console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
+        trainer.loggers, signals = loggers, StopSignals(folder, config.trainer.timeout)
+        trainer.callbacks += [  # type: ignore[attr-defined]
+            *([EMA(config.ema)] if config.ema else []),
+            Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
+            signals,
+            Checkpoints(folder / "checkpoints", config.trainer.save_every),
+            PanelCallback(folder / "panels", config.wandb.panels),
+            Progress(console),
+            Throughput(),
+            Validations(again=checkpoint is not None and not has_results(folder, steps)),
+        ]
         if first:
-            console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
-        return
-    if trainer.is_global_zero:
-        report(console, folder, task, per_image, data, loggers, trainer.global_step)
+            rows = {
+                "operator": operator_start(config),
+                "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
+                "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
+                "data": str(data),
+                "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
+                "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images",
+                "run folder": str(folder),
+                "W&B": tracking,
+            }
+            console.print(header(rows), soft_wrap=True)
+        if config.compile:
+            task.model.compile()
+        task.names = {split: data.sources[split].name for split in ("train", "val")}
+        with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
+            try:
+                trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+            except (LookupError, TypeError, AttributeError) as error:
+                if checkpoint is None or signals.step >= 0:
+                    raise
+                said = (
+                    f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # of what a stranger calls a checkpoint, amid Lightning
+                )
+                raise SegkitError(f"{checkpoint} is no checkpoint to go on from ({said}); take it from a copy, or train again") from error
+            per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
+        if task.validation_scores is None:
+            done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
+            if first:
+                console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
+            return
+        if trainer.is_global_zero:
+            report(console, folder, task, per_image, data, loggers, trainer.global_step)
 
 
 def report(
