@@ -3,6 +3,8 @@
 import csv
 import io
 import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,14 +63,21 @@ class FolderLogger(Logger):
             self.row = {**kept[-1], "step": int(kept[-1]["step"])} if kept else {}
 
     def _rows(self) -> list[dict[str, str]]:
-        """The rows on disk, without a last line that a crash cut short; learns the columns."""
-        if not self.path.exists():
+        """The rows on disk, without a last line that a crash cut short and what a disk has damaged; learns the columns."""
+        if not self.path.is_file():
             return []
-        text = self.path.read_text(encoding="utf-8")
+        text = self.path.read_text(encoding="utf-8", errors="replace")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        rows = list(reader)
-        self.columns = list(reader.fieldnames or self.columns)
-        return rows
+        try:
+            rows = list(reader)
+            whole = [row for row in rows if None not in row and re.fullmatch("[0-9]+", row.get("step") or "")]
+        except csv.Error:
+            rows, whole = [{}], []
+        if len(whole) < len(rows):
+            shutil.copy(self.path, self.path.with_name("metrics.damaged.csv"))
+        named = list(reader.fieldnames or [])
+        self.columns = named if "step" in named else ["step"]
+        return whole
 
     def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
         temporary = self.path.with_name(".metrics.csv.tmp")

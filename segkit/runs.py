@@ -78,6 +78,8 @@ def damage(path: str | Path) -> str | None:
     Raises:
         FileNotFoundError: There is no such file.
     """
+    if (there := Path(path)).exists() and not there.is_file():  # the one has no end, the other never begins
+        return "a folder, pipe or device, no file"
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()

@@ -92,8 +92,9 @@ def operator_start(config: TrainConfig) -> str:
 def has_results(folder: Path, steps: int) -> bool:
     """Whether a run has left what it leaves last, the scores of its last step."""
     try:
-        return bool(json.loads((folder / "metrics.json").read_text())["step"] == steps)
-    except (OSError, ValueError, KeyError, TypeError):
+        path = folder / "metrics.json"
+        return path.is_file() and bool(json.loads(path.read_text())["step"] == steps)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -349,7 +350,7 @@ def report(
 
     names = [data.sources["val"].name(int(i)) for i in per_image[0]]
     results = write_results(folder, task, names, per_image, split="val", step=step)
-    table = [[name, "" if iou is None else iou] for name, iou in results["iou"].items()]
+    table = [[name, iou] for name, iou in results["iou"].items()]
     log_table(loggers, "val/table", ["class", "IoU"], table, {name: results[name] for name in ("miou", "accuracy", "mean_dice")})
     finish(loggers)
     assert task.validation_scores is not None

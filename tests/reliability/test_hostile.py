@@ -243,6 +243,35 @@ def test_a_run_goes_on_from_no_state_that_lies(serve, tmp_path, every):
     print(f"{len(refused)} of {len(refused)} states of a training that lie: one line, exit code 2")
 
 
+def test_counts_that_lie_are_counted_again(lair, serve, tmp_path):
+    runs = [tmp_path / name for name in "xy"]
+    for run in runs:
+        shutil.copytree(lair / "runs/a/b", run)
+    words = ["eval", *runs, "--split", "val", "--accelerator", "cpu", "--images", 0]
+    assert serve(*words, cwd=tmp_path).code == 0
+    path = runs[0] / "eval/val-last/per_image.npz"
+    with np.load(path) as file:
+        whole = dict(file)
+    hostile = np.array([Runs(os.system, f"touch {tmp_path / 'canary'}")] * 3, dtype=object)
+    for changed in (
+        {"name": hostile},
+        {"matrix": np.zeros(3)},
+        {"matrix": whole["matrix"] * np.nan},
+        {"classes": whole["classes"][:1]},
+        None,
+    ):
+        path.unlink()
+        if changed is None:
+            os.mkfifo(path)
+        else:
+            np.savez(path, **whole | changed)
+        done = serve(*words, cwd=tmp_path, limit=30)
+        assert (done.code, done.err) == (0, ""), changed
+        with np.load(path) as file:
+            assert (file["matrix"] == whole["matrix"]).all()
+    assert not (tmp_path / "canary").exists()
+
+
 BEYOND = [
     "--data.batch_size 1000000000",
     "--data.scenes_train 1000000000",

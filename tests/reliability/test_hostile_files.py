@@ -277,6 +277,22 @@ def test_no_name_steers_a_terminal_or_a_page(tmp_path, serve, lair):
     assert "\x1b" not in page
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "checkpoints/last.ckpt", "metrics.csv", "metrics.json"])
+def test_no_pipe_or_device_in_a_run_folder_is_read(tmp_path, serve, lair, name):
+    for put in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+        run = tmp_path / put.__name__ / "run"
+        shutil.copytree(lair / "runs/a/b", run)
+        (run / name).unlink()
+        put(run / name)
+        done = serve("train", "--resume", run, "--trainer.max_steps", 2, cwd=tmp_path, limit=30, memory=3000)
+        assert done.mib < 1000
+        if name.startswith("metrics"):
+            assert done.code == 0, done.err
+            assert (run / name).is_file()
+        else:
+            assert Path(name).name in done.refused()
+
+
 def test_no_result_lies_outside_the_folder_of_results(tmp_path):
     for place in ("in/a/x.png", "secret/x.png", "in/b.png"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)

@@ -107,6 +107,25 @@ def test_shared_memory_holds_what_is_loaded_ahead(disk, allowed):
         preflight.check_workers(module, ("train", "val"), devices=8)
 
 
+def test_shared_memory_takes_locks(monkeypatch):
+    def refuse():
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.Lock", refuse)
+    with pytest.raises(SegkitError, match=r"workers 2: /dev/shm takes no locks \(Read-only file system\); use 0 workers"):
+        preflight.check_workers(data(workers=2), ("train", "val"))
+    preflight.check_workers(data(workers=0), ("train", "val"))
+
+
+def test_a_working_folder_that_is_gone_is_one_line(monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    with pytest.raises(SegkitError, match=r"the working folder is gone \(No such file or directory\); change to one that exists"):
+        surroundings.settle()
+
+
 def test_open_files_are_raised_or_saved_or_missed(allowed, disk):
     disk(2**40)
     seen = allowed(1024, 4096)
@@ -202,6 +221,13 @@ LIMITS = {  # what a shell does first, options, exit code, what the one line say
         2,
         "/dev/shm has room for 16 MiB, and the batches that they load ahead need up to 96 MiB; use 0 workers or smaller",
     ),
+    "read-only shared": (
+        "mount -t tmpfs -o ro none /dev/shm",
+        "--data.workers 2",
+        2,
+        "takes no locks (Read-only file system); use 0",
+    ),
+    "no working folder": ("mkdir gone; cd gone; rmdir ../gone", "", 2, "the working folder is gone (No such file or directory); change to"),
     "read-only output": (
         "mkdir runs; mount -t tmpfs -o ro none runs",
         "",
