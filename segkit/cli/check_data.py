@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from segkit.cli.parsing import Parser
 from segkit.config import CheckConfig, from_dict
 from segkit.errors import RunFailed, SegkitError, printable
-from segkit.runs import cannot_write, write_whole
+from segkit.runs import make_folder, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,10 +49,7 @@ def check(config: CheckConfig) -> None:
 
         hold_empty(Path(config.to_shards))
     for folder in (out, *([Path(config.write_config).parent] if config.write_config else [])):
-        try:  # before the work, not after it
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from None
+        make_folder(folder)
     with Progress(
         TextColumn("[bold]check"),
         BarColumn(),

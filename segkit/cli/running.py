@@ -31,6 +31,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(error, 1))
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
+    except BrokenPipeError:
+        sys.exit(_broken_pipe())
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -44,7 +46,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(RunFailed(line), 1))
     except KeyboardInterrupt:
         sys.exit(130)
-    except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
+    except SystemExit as leave:
+        if isinstance(leave.__context__, BrokenPipeError):  # rich leaves without a word
+            sys.exit(_broken_pipe())
+        # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
         sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT, *warned):  # all is said and saved
@@ -55,6 +60,13 @@ def _leave(number: int, frame: Any) -> NoReturn:
     """Says which signal it was, and cleans up on the way out, which no `except Exception` of a library hinders."""
     sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
     sys.exit(128 + number)
+
+
+def _broken_pipe() -> int:
+    """Says why the command ends, and leaves nothing that is still to be written, which would fail again."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    return _complain(RunFailed("the output is read no longer, so the command ends here; what is complete is kept"), 1)
 
 
 def _complain(error: Exception, code: int) -> int:

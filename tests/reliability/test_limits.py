@@ -282,6 +282,27 @@ def test_a_run_works_or_says_before_it_starts_what_it_needs(limit, tmp_path):
     assert left == ([] if code else [True])
 
 
+@pytest.mark.parametrize("call", ["print", "Console().print"])
+def test_a_reader_of_the_output_that_goes_leaves_one_line(call):
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from segkit.cli.running import run
+from rich.console import Console
+def main(words):
+    for number in range(10**5):
+        {call}("x" * 1000)
+sys.argv = ["a.py"]
+run(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) == 1
+    assert errors == "a.py: error: the output is read no longer, so the command ends here; what is complete is kept\n"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_folder_of_somebody_else_is_refused(tmp_path):
