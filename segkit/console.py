@@ -11,6 +11,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from segkit.errors import printable
+
 ROWS = 12  # a longer list of classes goes on in a further pair of columns
 
 
@@ -71,4 +73,4 @@ def _iou(iou: float) -> Text:
 def header(rows: Mapping[str, str]) -> Text:
     """Names and values in two columns; print it with `soft_wrap=True`, so that a long path or command stays one that can be copied."""
     width = max(map(len, rows))
-    return Text("\n").join(Text.assemble((f"{name:{width}}", "dim"), f"  {value}") for name, value in rows.items())
+    return Text("\n").join(Text.assemble((f"{name:{width}}", "dim"), f"  {printable(value)}") for name, value in rows.items())

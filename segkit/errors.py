@@ -2,8 +2,16 @@
 
 import difflib
 import os
+import re
 import signal
 from collections.abc import Iterable
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text as a terminal or a page can show it: names of files, and what strangers call theirs, may hold signs that steer a terminal."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class SegkitError(ValueError):

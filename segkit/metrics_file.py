@@ -3,6 +3,8 @@
 import csv
 import io
 import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,13 +72,20 @@ class FolderLogger(Logger):
 
     def _rows(self) -> list[dict[str, str]]:
         """The rows on disk, without those that a crash, a full disk or a power cut has damaged; learns the columns."""
-        if not self.path.exists():
+        if not self.path.is_file():
             return []
-        text = self.path.read_text(encoding="utf-8")
+        text = self.path.read_text(encoding="utf-8", errors="replace")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        rows = [row for row in reader if (row.get("step") or "").isdecimal() and None not in (*row, *row.values())]
-        self.columns = list(reader.fieldnames or self.columns)
-        return rows
+        try:
+            rows = list(reader)
+            whole = [row for row in rows if re.fullmatch("[0-9]+", row.get("step") or "") and None not in (*row, *row.values())]
+        except csv.Error:
+            rows, whole = [{}], []
+        if len(whole) < len(rows):
+            shutil.copy(self.path, self.path.with_name("metrics.damaged.csv"))
+        named = list(reader.fieldnames or [])
+        self.columns = named if "step" in named else ["step"]
+        return whole
 
     def _rewrite(self, earlier: Sequence[Mapping[str, Any]]) -> None:
         columns = list(dict.fromkeys([*self.columns, *(key for row in self.rows for key in row)]))

@@ -1,5 +1,6 @@
 """What a run needs of the machine, asked before it starts: a folder to write to, room for checkpoints, shared memory, open files."""
 
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -126,6 +127,10 @@ def check_workers(data: "SegmentationDataModule", splits: Sequence[str], devices
     workers = data.config.workers
     if not workers:
         return
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise SegkitError(f"workers {workers}: {SHARED} takes no locks ({error.strerror}); use 0 workers, or make it writable") from None
     ahead = workers * PREFETCH  # batches of each split that may be ready at once
     _allow_files(workers, len(splits), 2 * ahead * TENSORS * len(splits))
     need = devices * ahead * sum(_batch_bytes(data, split) for split in splits)

@@ -31,9 +31,9 @@ LIBRARIES = (
     "opencv-python-headless",
     "numpy",
 )
-TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "task.py", "trainer.py")  # the code that decides a run
-
-SCORING = ("data", "models", "upsampling", "metrics", "measures", "inference", "task.py", "results.py")  # the code that decides its scores
+# the code that decides a run, and the one that decides its scores
+TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "ranks.py", "task.py", "trainer.py", "watch.py")
+SCORING = ("data", "models", "upsampling", "metrics", "measures", "inference", "tally.py", "task.py", "results.py")
 
 
 def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int
         dropout,
         config.trainer.accumulate,
         config.trainer.clip,
-        [rate(i) for i in range(steps)],
+        [rate(i) for i in range(0, steps, max(steps // 10**6, 1))],  # of a long training some: a list of all would fill memory
     ]
     return {
         "seed": config.seed,

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import sys
+import tempfile
 import weakref
 import zipfile
 from datetime import UTC, datetime
@@ -26,13 +27,13 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
         SegkitError: A name is not one plain folder name, the folder holds a run, or it cannot be made.
     """
     for what, word in (("name", name), ("run_id", run_id)):
-        if word is not None and (word in ("", "..") or Path(word).name != word):
-            raise SegkitError(f"{what} {word!r} is a path; it is the name of one folder, without / or ..")
+        if word is not None and (word in ("", "..") or Path(word).name != word or not word.isprintable()):
+            raise SegkitError(f"{what} {word!r} is no name of one folder; give one without /, .. or control characters")
     while True:
         folder = Path(root) / name / (run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
-        if holds_run(folder):
-            raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
         try:
+            if holds_run(folder):
+                raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
             folder.mkdir(parents=True, exist_ok=run_id is not None)  # else fails where it exists: this is what makes the id ours alone
         except FileExistsError:
             continue
@@ -93,6 +94,20 @@ def write_whole(path: Path, text: str) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder for results, or sees that the one that is there can be written to; asked before the work, not after it.
+
+    Raises:
+        SegkitError: It cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
 def cannot_write(folder: Path, error: OSError) -> SegkitError:
     """The error for a folder of results that cannot be made."""
     return SegkitError(f"cannot make the folder {str(folder)!r} ({error.strerror}); choose a place that you may write to")
@@ -132,6 +147,8 @@ def damage(path: str | Path) -> str | None:
     Raises:
         FileNotFoundError: There is no such file.
     """
+    if (there := Path(path)).exists() and not there.is_file():  # the one has no end, the other never begins
+        return "a folder, pipe or device, no file"
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()

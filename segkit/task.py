@@ -27,7 +27,7 @@ from segkit.models.auxiliary import DeepSupervision
 from segkit.models.blocks import exact_group_norms
 from segkit.models.finite import nonfinite
 from segkit.optim import build_optimizer, learning_rate_factor, parameter_groups
-from segkit.plausible import refuse_growth, refuse_nonsense
+from segkit.plausible import refuse_growth, refuse_nonsense, refuse_others
 from segkit.ranks import Ranks
 from segkit.tally import Tally
 from segkit.watch import Watch
@@ -169,10 +169,11 @@ class SegmentationTask(pl.LightningModule):
             if not isinstance(config := state.get("config"), dict | None):
                 raise ValueError("its configuration is none")
             task = cls(**{**state["hyper_parameters"], "encoder_weights": None}, model=model, run_config=config)
+            refuse_others(task.state_dict(), state["state_dict"])
             task.load_state_dict(state["state_dict"])
             task.step = int(state["global_step"])
         except Exception as error:  # of what a stranger calls hyper-parameters any line may stumble
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             raise SegkitError(f"{checkpoint} does not fit this version of segkit ({reason}); train again or use its version") from error
         return task.eval()
 
@@ -290,13 +291,16 @@ class SegmentationTask(pl.LightningModule):
         more = f" and {len(images) - NAMED} more" if len(images) > NAMED else ""
         return ", ".join(name(index) for index in images[:NAMED]) + more
 
+    def optimizer(self) -> torch.optim.Optimizer:
+        """A new optimiser of the parameters."""
+        h = self.hparams
+        groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")
+        return build_optimizer(h["optimizer"], groups, h["lr"], h["momentum"], fused=h["fused"])
+
     def configure_optimizers(self) -> Any:
         """The optimiser, and its learning rate as a function of the optimiser step."""
         self._trained, self._watch = list(self.parameters()), None  # of this fit; finding them takes a small network a tenth of a step
-        h = self.hparams
-        groups = parameter_groups(self, h["lr"], h["weight_decay"], h["encoder_lr"], encoder_prefix="model.encoder.")
-        optimizer = build_optimizer(h["optimizer"], groups, h["lr"], h["momentum"], fused=h["fused"])
-        steps = self.trainer.max_steps
+        h, optimizer, steps = self.hparams, self.optimizer(), self.trainer.max_steps
         factor = learning_rate_factor(h["schedule"], round(h["warmup"] * steps), steps)
         return {
             "optimizer": optimizer,

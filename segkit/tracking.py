@@ -7,9 +7,10 @@ import contextlib
 import logging
 import netrc
 import os
+import signal
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,16 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from segkit.config import WandbConfig
+from segkit.errors import RunStopped
 from segkit.metrics_file import FolderLogger
 
 log = logging.getLogger(__name__)
 # What a server that is gone, or never answers, may cost a run, all in all; what is not uploaded stays in the run folder for `wandb sync`.
+FLUSH_SECONDS = 1.0  # between two moments at which wandb's file has all that was logged
 INIT_SECONDS = 15.0  # at the start
 TABLE_SECONDS = 5.0  # of the calls by which wandb asks the server about a table, and waits for its answer
 FINISH_SECONDS = 20.0  # for what is left to upload at the end
+STOP_SECONDS = 3.0  # for the same where a signal ends the run: who sent it waits, and may not wait long
 
 
 class Guarded(Logger):
@@ -131,6 +135,8 @@ def _start(
     job_type: str | None = None,
 ) -> tuple[Any, str]:
     """The W&B run, None where it is disabled, and the line for the header."""
+    if not os.environ.get("WANDB_MODE"):
+        os.environ.pop("WANDB_MODE", None)  # wandb takes an empty one for a mode of that name
     mode = os.environ.get("WANDB_MODE", "auto") if config.mode == "auto" else config.mode
     if mode == "disabled":
         return None, "disabled"
@@ -154,6 +160,7 @@ def _start(
             login_timeout=INIT_SECONDS,  # of the question for a key, where there is a terminal and none is configured
             finish_timeout=FINISH_SECONDS,  # its default, 0, waits for ever
             finish_timeout_raises=True,
+            x_transaction_log_flush_interval=FLUSH_SECONDS,  # its default, 15, is what a killed run would lose
         )
         run = wandb.init(
             project=config.project,
@@ -181,6 +188,9 @@ def _start(
         except Exception as error:
             why = f"online failed ({one_line(error)}), so "
             wandb.teardown()  # the service keeps the id of the failed run as one in use
+        except BaseException:  # a signal
+            _end_service()
+            raise
     run = init("offline")
     parts = run_folder / "wandb" / "offline-run-*" if resume else Path(run.dir).parent
     return run, f"{why}offline; sync with: wandb sync {parts}"
@@ -194,7 +204,7 @@ def _has_key(settings: Any, default_url: str) -> bool:
     paths = [Path(path).expanduser() for path in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc")]
     try:
         return any(netrc.netrc(path).authenticators(host) for path in paths if path.is_file() for host in hosts)
-    except (netrc.NetrcParseError, OSError):
+    except (netrc.NetrcParseError, OSError, ValueError):  # the last: bytes that are no text
         return False
 
 
@@ -312,25 +322,68 @@ def log_ablation(
     return "; ".join([*_finish(run), line])
 
 
-def finish(loggers: Sequence[Logger]) -> None:
-    """End the W&B run; waits for uploads, at most `FINISH_SECONDS`."""
+@contextlib.contextmanager
+def tracked(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Ends the W&B run where the block is left early, which otherwise is the end of the process: at a signal within `STOP_SECONDS`."""
+    try:
+        yield
+    except (RunStopped, SystemExit, KeyboardInterrupt):
+        finish(loggers, 1, STOP_SECONDS)
+        raise
+    except Exception:
+        finish(loggers, 1)
+        raise
+
+
+def finish(loggers: Sequence[Logger], code: int = 0, seconds: float | None = None) -> None:
+    """End the W&B run; waits for uploads, at most `FINISH_SECONDS`.
+
+    Args:
+        loggers: Of the run.
+        code: The exit code with which the run ends.
+        seconds: Wait no longer than this.
+    """
     for _, logger in _wandb(loggers):
-        for problem in _finish(logger.experiment):
+        for problem in _finish(logger.experiment, code, seconds):
             log.warning("W&B: %s", problem)
 
 
-def _finish(run: Any) -> list[str]:
+def _finish(run: Any, code: int = 0, seconds: float | None = None) -> list[str]:
     """Ends a run; what W&B has not taken by then is a line that says how to send it later."""
     folder = Path(run.dir).parent
     try:
-        run.finish()
+        if seconds is None:
+            run.finish(code)
+        else:
+            _within(seconds, lambda: run.finish(code))
     except Exception as error:
-        import wandb
-
-        with contextlib.suppress(Exception):  # a service that has died would say so again at the end of the process
-            wandb.teardown()
+        if seconds is not None:
+            _end_service()
+        else:
+            _forget_service()
         return [f"not all was uploaded ({one_line(error)}); send it later with: wandb sync {folder}"]
+    except BaseException:  # a signal, when all is saved
+        _end_service()
+        raise
     return []
+
+
+def _end_service() -> None:
+    """Ends wandb's own process, for which the end of this one waits as long as a server hangs; what it was told is in its file already."""
+    for status in Path("/proc").glob("[0-9]*/stat"):  # where there is none, the end takes the time that W&B is given
+        with contextlib.suppress(OSError, ValueError):
+            name, _, fields = status.read_text().rpartition(")")
+            if name.partition("(")[2] == "wandb-core" and int(fields.split()[1]) == os.getpid():
+                os.kill(int(status.parent.name), signal.SIGTERM)
+    _forget_service()
+
+
+def _forget_service() -> None:
+    """Waits for wandb's process; one that has died would say so again at the end of this one."""
+    import wandb
+
+    with contextlib.suppress(Exception, SystemExit):  # it leaves with the exit code of that process
+        wandb.teardown()
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> None:
@@ -362,5 +415,6 @@ def _wandb(loggers: Sequence[Logger]) -> list[tuple[Guarded, WandbLogger]]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its name."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of what an exception says, or its name; of what pydantic refuses the name and the rule: the value may be a key."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return f"{lines[1]}: {lines[2].partition(' [')[0]}" if "validation error" in lines[0] and len(lines) > 2 else lines[0]

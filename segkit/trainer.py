@@ -165,6 +165,8 @@ def build_trainer(
         if world > 1 or config.strategy != "auto":
             arguments["strategy"] = build_strategy(config.strategy, config.timeout)
         trainer = pl.Trainer(**{"profiler": Unprofiled(), **arguments, **config.extra})
+    except SegkitError:
+        raise
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, LookupError, AttributeError) as error:
         raise SegkitError(f"--trainer: Lightning refuses these options: {' '.join(str(error).split())}") from error
     if world > 1 and config.extra.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":

@@ -2,6 +2,8 @@
 
 from html import escape
 
+from segkit.errors import printable
+
 
 def web_page(title: str, style: str, body: str, schemes: str = "light dark") -> str:
     """A whole page.
@@ -19,11 +21,11 @@ def web_page(title: str, style: str, body: str, schemes: str = "light dark") -> 
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="{schemes}">
 <link rel="icon" href="data:,">
-<title>{escape(title)}</title>
+<title>{escape(printable(title))}</title>
 <style>{style}</style>
 </head>
 <body>
-{body}
+{printable(body)}
 </body>
 </html>
 """

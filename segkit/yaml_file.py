@@ -69,6 +69,8 @@ def read_yaml(path: Path, broken: str, kind: type[Kind]) -> Kind:
         SegkitError: It is missing, no YAML, or not to be trusted.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe that nobody writes to has no end
+            raise OSError(0, "a pipe or device, no file")
         with path.open("rb") as file:
             text = file.read(LARGEST + 1).decode("utf-8-sig")
         check_yaml(text)

@@ -56,6 +56,23 @@ def test_rewinding_without_a_file_makes_none(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("damaged", "left"),
+    [
+        (b"step,a\n10,\xff\n2\x000,2\n30,3,4,5\n40,4\n", "step,a\n10,\ufffd\n40,4\n50,7\n"),
+        (b"\xff\xfe\0[\n1\n", "step,a\n50,7\n"),
+        (b"step,a\n10," + b"x" * 200_000 + b"\n", "step,a\n50,7\n"),
+    ],
+)
+def test_what_a_disk_has_damaged_is_set_aside_and_the_run_goes_on(tmp_path, damaged, left):
+    (tmp_path / "metrics.csv").write_bytes(damaged)
+    logger = FolderLogger(tmp_path)
+    logger.rewind(45)
+    logger.log_metrics({"a": 7}, 50)
+    assert text(tmp_path) == left
+    assert (tmp_path / "metrics.damaged.csv").read_bytes() == damaged
+
+
 @pytest.mark.parametrize("cut", [1, 2, 4, 6])
 def test_a_last_line_cut_short_by_a_crash_is_dropped(tmp_path, cut):
     FolderLogger(tmp_path).log_metrics({"a": 1}, 10)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segkit.errors import SegkitError
-from segkit.runs import RunLock, find_checkpoint, new_run_folder, newest_run, write_whole
+from segkit.runs import RunLock, find_checkpoint, make_folder, new_run_folder, newest_run, write_whole
 
 
 def save(run, name="last.ckpt", time=0):
@@ -36,10 +36,26 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch
     assert len(set(runs)) == 3
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\nb", "a\x1b[31m"])
 def test_a_name_is_one_folder(tmp_path, name):
     with pytest.raises(SegkitError, match="name"):
         new_run_folder(tmp_path, name)
+
+
+def test_a_name_that_no_file_system_takes_is_one_line(tmp_path):
+    with pytest.raises(SegkitError, match="File name too long"):
+        new_run_folder(tmp_path, "a" * 300, "b")
+
+
+def test_a_folder_of_results_that_takes_no_file_is_one_line(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise OSError(30, "Read-only file system")
+
+    make_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "b"]
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(SegkitError, match=r"\(Read-only file system\); choose a place that you may write to"):
+        make_folder(tmp_path / "a" / "b")
 
 
 def test_the_newest_run_is_the_one_that_saved_last(tmp_path):

@@ -146,6 +146,26 @@ def test_a_failure_to_start_is_one_line(run_folder, monkeypatch):
     assert len(loggers) == 1
 
 
+def test_an_empty_mode_in_the_environment_is_none(run_folder, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "")
+    loggers, line = build_loggers(WandbConfig(mode="offline"), run_folder, "x", {}, [], False)
+    finish(loggers)
+    assert line.startswith("offline; sync with: ")
+    assert "WANDB_MODE" not in os.environ
+
+
+def test_what_is_refused_is_said_without_the_value():
+    import pydantic
+
+    class Settings(pydantic.BaseModel):
+        api_key: int
+
+    with pytest.raises(pydantic.ValidationError) as error:
+        Settings(api_key="secret")
+    assert tracking.one_line(error.value).startswith("api_key: Input should be a valid integer")
+    assert "secret" not in tracking.one_line(error.value)
+
+
 @pytest.mark.parametrize("answer", ["refused", "silent"])
 @pytest.mark.parametrize("mode", ["auto", "online"])
 def test_a_server_that_does_not_answer_costs_the_time_out_and_no_more(run_folder, monkeypatch, mode, answer):
@@ -173,12 +193,13 @@ def test_a_server_that_does_not_answer_costs_the_time_out_and_no_more(run_folder
         ("machine api.wandb.ai login user password " + "a" * 40, True),
         ("machine example.org login user password b", False),
         ("machine", False),
+        ("machine \xff login", False),
     ],
 )
 def test_a_key_in_the_netrc_file_is_found(tmp_path, monkeypatch, content, found):
     import wandb
 
-    (tmp_path / "keys").write_text(content)
+    (tmp_path / "keys").write_bytes(content.encode("latin-1"))
     monkeypatch.setenv("NETRC", str(tmp_path / "keys"))
     assert tracking._has_key(wandb.Settings(), wandb.Settings().base_url) is found
 

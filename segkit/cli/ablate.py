@@ -16,7 +16,8 @@ import yaml
 from segkit.architectures import default_upsample
 from segkit.cli.axes import parse_values, split_axes
 from segkit.cli.parsing import Parser
-from segkit.cli.train import build_task, plain
+from segkit.cli.resuming import plain
+from segkit.cli.train import build_task
 from segkit.config import AblateConfig, ReportConfig, TrainConfig, from_dict
 from segkit.errors import RunFailed, SegkitError
 from segkit.runs import cannot_write, write_whole

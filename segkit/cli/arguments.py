@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from segkit.cli.options import choices, options, takes_several
+from segkit.errors import printable
 
 
 class Arguments(argparse.ArgumentParser):
@@ -59,7 +60,7 @@ class Arguments(argparse.ArgumentParser):
         """Prints one line on stderr and leaves with exit code 2."""
         if "arguments are required" in message:
             message = f"no {self.words[0].upper()}; call it as {self.format_usage().removeprefix('usage: ').strip()}"
-        sys.stderr.write(f"{self.prog}: error: {message.removeprefix('argument ')}\n")
+        sys.stderr.write(f"{self.prog}: error: {printable(message.removeprefix('argument '))}\n")
         sys.exit(2)
 
     def _no_option(self, word: str) -> str:

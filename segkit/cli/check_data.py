@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from segkit.cli.parsing import Parser
 from segkit.config import CheckConfig, from_dict
-from segkit.errors import RunFailed, SegkitError
-from segkit.runs import cannot_write, write_whole
+from segkit.errors import RunFailed, SegkitError, printable
+from segkit.runs import make_folder, write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,10 +49,7 @@ def check(config: CheckConfig) -> None:
 
         hold_empty(Path(config.to_shards))
     for folder in (out, *([Path(config.write_config).parent] if config.write_config else [])):
-        try:  # before the work, not after it
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from None
+        make_folder(folder)
     with Progress(
         TextColumn("[bold]check"),
         BarColumn(),
@@ -105,14 +102,14 @@ def _show(console: "Console", report: "Report") -> None:
     from segkit.doctor.classes import shares
 
     looks = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
-    console.print(f"{report.about}; {report.rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{printable(report.about)}; {report.rate:.0f} images/s", soft_wrap=True, highlight=False, markup=False)
     for kind, group in report.groups():
         about = KINDS[kind]
         console.print(
             Text.assemble((f"{about.severity:7}", looks[about.severity]), f"  {about.title} ({len(group)}): {about.why}"), soft_wrap=True
         )
         for finding in group[:SHOWN]:
-            console.print(Text(f"           {finding.what}", style="dim"), soft_wrap=True)
+            console.print(Text(f"           {printable(finding.what)}", style="dim"), soft_wrap=True)
         if len(group) > SHOWN:
             console.print(Text(f"           and {len(group) - SHOWN} more", style="dim"))
         console.print(Text(f"         remedy: {about.remedy}"), soft_wrap=True)
@@ -134,4 +131,4 @@ def _show(console: "Console", report: "Report") -> None:
     if used:
         console.print(table)
     if report.advice:
-        console.print(report.command, soft_wrap=True, highlight=False, markup=False)
+        console.print(printable(report.command), soft_wrap=True, highlight=False, markup=False)

@@ -111,10 +111,15 @@ def look_ahead(config: EvalConfig, checkpoints: Sequence[Path]) -> None:
 def up_to_date(evaluation: Evaluation, config: EvalConfig) -> bool:
     """Whether the folder holds the results that scoring again would give: same weights, images, options and code, nothing missing."""
     try:
-        values = json.loads((evaluation.folder / "metrics.json").read_text(encoding="utf-8"))
+        path = evaluation.folder / "metrics.json"
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return False
     if not isinstance(values, dict):
+        return False
+    try:
+        read_counts(evaluation.folder)
+    except SegkitError:
         return False
     same = all(values.get(name) == value for name, value in evaluation.about.items() if name != "checkpoint")
     return same and all(name in values for name in ("boundary", "artefacts", "calibration") if getattr(config, name))
@@ -144,8 +149,7 @@ def compare_results(folders: Sequence[Path], resamples: int) -> Compared:
 
     columns = []
     for folder in folders:
-        with np.load(folder / "per_image.npz") as file:
-            columns.append({name: file[name] for name in file.files if not name.startswith("trimap")})
+        columns.append(read_counts(folder))
         refuse_differences(columns[0], columns[-1], folders[0], folder)
     parts = [(Counts.from_matrices(c["matrix"] for c in columns), regions)]
     if all("boundary_union" in c for c in columns):
@@ -155,6 +159,32 @@ def compare_results(folders: Sequence[Path], resamples: int) -> Compared:
     values = np.concatenate([score(*counts.summed()) for counts, score in parts], 1)
     intervals = [bootstrap_images(counts, score, resamples=resamples, seed=0, level=LEVEL) for counts, score in parts]
     return Compared(names, values, np.concatenate(intervals, 1), len(columns[0]["name"]))
+
+
+def read_counts(folder: Path) -> dict[str, "np.ndarray"]:
+    """What an evaluation has counted in each image.
+
+    Raises:
+        SegkitError: The file is missing or damaged, or what it holds does not fit together.
+    """
+    import numpy as np
+
+    path = folder / "per_image.npz"
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files if not name.startswith("trimap")}
+        images, classes = len(columns["name"]), len(columns["classes"])
+        shapes = {"matrix": (images, classes, classes), **{f"boundary_{part}": (images, classes) for part in ("intersection", "union")}}
+        for name in [name for name in shapes if name in columns or name == "matrix"]:
+            held = columns[name]
+            if held.shape != shapes[name] or held.dtype.kind not in "iu":
+                raise ValueError(f"{name} is {held.dtype} {list(held.shape)}, not whole numbers {list(shapes[name])}")
+    except Exception as error:  # an archive that is damaged fails in many ways
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise SegkitError(f"cannot read {path} ({reason}); remove it, and the run is scored again") from error
+    return columns
 
 
 def refuse_differences(first: Mapping[str, "np.ndarray"], other: Mapping[str, "np.ndarray"], here: Path, there: Path) -> None:

@@ -18,7 +18,7 @@ from segkit.architectures import PREFIX, REFUSED
 from segkit.cli.options import choices, options, takes_several
 from segkit.cli.running import run
 from segkit.config import TrainConfig, from_dict
-from segkit.errors import SegkitError
+from segkit.errors import SegkitError, printable
 from segkit.yaml_file import LARGEST, check_yaml, reason
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Parser:
         """Prints one line on stderr and leaves with exit code 2; of values that are no command line, it is a SegkitError."""
         if self._where:
             raise SegkitError(f"{self._where}: {line}")
-        sys.stderr.write(f"{self.prog}: error: {line}\n")
+        sys.stderr.write(f"{self.prog}: error: {printable(line)}\n")
         sys.exit(2)
 
     def _refuse(self, message: str) -> NoReturn:

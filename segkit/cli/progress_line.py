@@ -4,6 +4,8 @@ import sys
 import time
 from typing import TextIO
 
+from segkit.errors import printable
+
 
 class ProgressLine:
     """Counts pieces of work and shows how far they are.
@@ -41,7 +43,7 @@ class ProgressLine:
         """A line that stays."""
         if self.live:
             self._draw("")
-        self.stream.write(f"{line}\n")
+        self.stream.write(f"{printable(line)}\n")
         self.stream.flush()
 
     def close(self) -> None:
@@ -58,5 +60,5 @@ class ProgressLine:
         return f"{bar}{self.done}/{self.total} {self.unit}{after}"
 
     def _draw(self, line: str) -> None:
-        self.stream.write(f"\r\x1b[2K{line[:150]}")
+        self.stream.write(f"\r\x1b[2K{printable(line[:150])}")
         self.stream.flush()

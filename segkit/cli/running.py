@@ -1,6 +1,7 @@
 """How every command ends: what goes wrong becomes one line and an exit code. Standard library only."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segkit.cli.surroundings import settle
-from segkit.errors import RunFailed, RunStopped, SegkitError, stopping_signals
+from segkit.errors import RunFailed, RunStopped, SegkitError, printable, stopping_signals
 
 LOST = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENODEV)  # a disk that fails, or is taken away
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the largest file that there may be
@@ -30,6 +31,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(_complain(error, 1))
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
+    except BrokenPipeError:
+        sys.exit(_broken_pipe())
     except OSError as error:
         where = f" {str(error.filename)!r}" if error.filename else ""
         if error.errno in FULL:
@@ -45,11 +48,14 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in WANT):
             raise
         said = " ".join(str(error).split()) or "Python's own"
-        line = f"there is not enough memory ({said[:200]}); take a smaller --data.batch_size or --data.crop, --tile, or fewer workers"
+        line = f"there is not enough memory ({said[:200]}); take smaller batches, crops or tiles, --recompute true, or fewer workers"
         sys.exit(_complain(RunFailed(line), 1))
     except KeyboardInterrupt:
         sys.exit(130)
-    except SystemExit as leave:  # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
+    except SystemExit as leave:
+        if isinstance(leave.__context__, BrokenPipeError):  # rich leaves without a word
+            sys.exit(_broken_pipe())
+        # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
         sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
     finally:
         for number in numbers:  # all is said and saved
@@ -63,8 +69,15 @@ def _leave(number: int, frame: Any) -> NoReturn:
     sys.exit(128 + number)
 
 
+def _broken_pipe() -> int:
+    """Says why the command ends, and leaves nothing that is still to be written, which would fail again."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    return _complain(RunFailed("the output is read no longer, so the command ends here; what is complete is kept"), 1)
+
+
 def _complain(error: Exception, code: int) -> int:
     with suppress(OSError):
         if str(error):  # of several processes that are stopped, one says so
-            sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{error}\n")
+            sys.stderr.write(f"{Path(sys.argv[0]).name}: {'' if isinstance(error, RunStopped) else 'error: '}{printable(str(error))}\n")
     return code

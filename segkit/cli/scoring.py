@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from segkit.cli.parsing import saved_config
 from segkit.config import EvalConfig, TrainConfig, TrainerConfig
 from segkit.errors import SegkitError
-from segkit.runs import cannot_write
+from segkit.runs import make_folder
 
 if TYPE_CHECKING:
     from segkit.data.module import SegmentationDataModule
@@ -146,10 +146,7 @@ def score(evaluation: Evaluation, config: EvalConfig) -> bool:
 
     task, data, split, folder = evaluation.task, evaluation.data, evaluation.split, evaluation.folder
     data.prepare(config.devices, splits=(split,))
-    try:  # before the work, not after it
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from None
+    make_folder(folder)
     options = TrainerConfig(accelerator=config.accelerator, devices=config.devices, precision=evaluation.about["inference"]["precision"])
     trainer = build_trainer(options)
     clock, boundary, artefacts = Clock(), BoundaryMeasures(), ArtefactMeasures(len(task.class_names))

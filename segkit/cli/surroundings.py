@@ -16,8 +16,12 @@ def settle() -> None:
     """Gives libraries a temporary folder, gone at the end, in place of a home that is missing or read-only.
 
     Raises:
-        SegkitError: There is no temporary folder either.
+        SegkitError: There is no temporary folder either, or the working folder is gone.
     """
+    try:
+        os.getcwd()
+    except OSError as error:  # torch's libraries would end the process
+        raise SegkitError(f"the working folder is gone ({error.strerror}); change to one that exists: cd DIR") from None
     try:
         tempfile.gettempdir()
     except OSError:

@@ -1,22 +1,23 @@
 """`train.py`: trains a network and leaves a run folder."""
 
-import json
+import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from segkit.cli.parsing import Parser, given, saved_config
+from segkit.cli.parsing import Parser, given
+from segkit.cli.resuming import has_results, hold_network, hold_options, options_of, plain, read_config, refuse_changes
 from segkit.config import TrainConfig, TrainerConfig, from_dict
 from segkit.errors import SegkitError
-from segkit.runs import checkpoints, find_checkpoint, holds_run, write_whole
-from segkit.yaml_file import read_yaml
+from segkit.runs import holds_run, write_whole
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
     from pytorch_lightning.loggers import Logger
     from rich.console import Console
 
@@ -28,11 +29,7 @@ DESCRIPTION = (
     "Train a U-Net, an FCN or a network of smp whose upsampling operator is one flag. "
     "With no options: the built-in scenes, in minutes, on a CPU."
 )
-# what a resumed run may change: where it runs and how long, never what it computes
-CHANGEABLE = {"runs", "recompute", "wandb.mode", "wandb.entity", "wandb.project"}
-CHANGEABLE |= {f"data.{name}" for name in ("root", "download", "workers", "check", "eval_batch_size", "cache", "cache_folder")}
-CHANGEABLE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "save_every", "log_every")}
-CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy", "timeout")}
+RUN_FOLDER = "SEGKIT_RUN_FOLDER"  # environment variable by which the first process tells those that it starts where the run is
 
 
 def main(args: Sequence[str]) -> None:
@@ -92,68 +89,6 @@ def operator_start(config: TrainConfig) -> str:
     return f"{operator_name(config)}, initialised {init}"
 
 
-def has_results(folder: Path, steps: int) -> bool:
-    """Whether a run has left what it leaves last, the scores of its last step."""
-    try:
-        return bool(json.loads((folder / "metrics.json").read_text())["step"] == steps)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration that a run was started with; one that is lost is written again from a checkpoint, which has it too."""
-    path, checkpoint = folder / "config.yaml", None
-    if any(map(Path.is_file, checkpoints(folder))):
-        lost = not path.exists() or (path.is_file() and not path.stat().st_size)  # a power cut leaves an empty file
-        checkpoint = find_checkpoint(folder) if lost else None
-    if checkpoint and (saved := options_of(checkpoint)):
-        write_whole(path, yaml.safe_dump(saved, sort_keys=False))
-        sys.stderr.write(f"{path} was lost; it is written again from {checkpoint.name}\n")
-    return dict(read_yaml(path, f"{str(folder)!r} is no run folder, give runs/NAME/ID: config.yaml cannot be read", dict))
-
-
-def options_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The configuration in a checkpoint, with defaults for what was no option then; None where it has none."""
-    from segkit.checkpoint import load_checkpoint
-
-    saved = load_checkpoint(checkpoint).get("config")
-    return None if saved is None else dict(plain(asdict(saved_config(saved, checkpoint))))
-
-
-def changes(saved: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Option, old value and new one of what a resumed run may not change: all but where and how long it runs."""
-    for name, value in now.items():
-        old, key = saved.get(name), prefix + name
-        if isinstance(value, dict) and name != "extra":
-            yield from changes(old or {}, value, f"{key}.")
-        elif key not in CHANGEABLE and yaml.safe_load(yaml.safe_dump(plain(value))) != old:
-            yield key, old, value
-
-
-def refuse_changes(saved: dict[str, Any], now: dict[str, Any]) -> None:
-    """A resumed run is the same experiment."""
-    for key, old, value in changes(saved, now):
-        raise SegkitError(
-            f"--{key} {value}: the run was started with {old}, and with another value it would be another; start a new run instead"
-        )
-
-
-def hold_options(config: TrainConfig, saved: dict[str, Any], checkpoint: Path) -> None:
-    """Raises a SegkitError where config.yaml, which anybody may have edited or cut, is of another experiment than the checkpoint."""
-    for key, old, value in changes(saved, asdict(config)):
-        raise SegkitError(
-            f"config.yaml says --{key} {value}, and {checkpoint} was trained with {old}; put back the files of one run, or delete "
-            "config.yaml, which is then written again from the checkpoint"
-        )
-
-
-def plain(value: Any) -> Any:
-    """Tuples to lists, all the way down, for YAML and checkpoints."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values as `{"data.crop": ...}`: what W&B may see of the configuration, all of it but where things lie on this machine."""
     out: dict[str, Any] = {}
@@ -181,17 +116,6 @@ def measured_channels(config: TrainConfig, data: "SegmentationDataModule", check
     from segkit.data.statistics import measure_channels
 
     return measure_channels(data.sources["train"], 2**config.data.bits - 1)
-
-
-def hold_network(task: "SegmentationTask", checkpoint: Path) -> None:
-    """Raises a SegkitError where a run's configuration, which anybody may have edited, is of another network than its checkpoint."""
-    from segkit.checkpoint import load_checkpoint
-    from segkit.plausible import refuse_others
-
-    try:
-        refuse_others(task.state_dict(), load_checkpoint(checkpoint)["state_dict"])
-    except (ValueError, AttributeError, TypeError) as error:
-        raise SegkitError(f"config.yaml describes another network than {checkpoint} ({error}); put back the one of the run") from error
 
 
 def build_task(
@@ -264,7 +188,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.results import gather_per_image
     from segkit.runs import RunLock, new_run_folder, resumable
     from segkit.stopping import StopSignals
-    from segkit.tracking import build_loggers, first_process, rewind
+    from segkit.tracking import build_loggers, first_process, rewind, tracked
     from segkit.trainer import Validations, build_trainer, device_count
     from segkit.upsampling import rewriting
 
@@ -293,59 +217,79 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if config.recompute:
         recompute_activations(task.model)
     if checkpoint:
-        hold_network(task, checkpoint)
+        hold_network(task, checkpoint, config.trainer.precision == "64-true")
     name = run_name(config)
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes, first)
-    folder = resume or (new_run_folder(config.runs, name, config.run_id) if first else Path(config.runs) / name / (config.run_id or ""))
+    if first:
+        folder = resume or new_run_folder(config.runs, name, config.run_id)
+        os.environ[RUN_FOLDER] = str(folder)
+    else:
+        folder = resume or Path(os.environ.get(RUN_FOLDER) or Path(config.runs, name, config.run_id or "RUN"))
     values, start = plain(asdict(config)), initial_hash(task.model)
     lock = lock or (RunLock(folder) if first else None)  # held until this function is left
     if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator_name(config), config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
-    console = RunConsole()
-    if resume and checkpoint is None and first:
-        rewind(loggers, 0)
-        console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
-    trainer.loggers = loggers
-    trainer.callbacks += [  # type: ignore[attr-defined]
-        *([EMA(config.ema)] if config.ema else []),
-        Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
-        StopSignals(folder, config.trainer.timeout),
-        Checkpoints(folder / "checkpoints", config.trainer.save_every),
-        PanelCallback(folder / "panels", config.wandb.panels),
-        Progress(console),
-        Throughput(),
-        Validations(again=checkpoint is not None and not has_results(folder, steps)),
-    ]
-    before = budget(TrainerConfig(**saved["trainer"])) if saved else steps
-    longer = f"; {before} until now: from here on the learning rate is that of a run of {steps}" if before != steps else ""
-    if first:
-        rows = {
-            "operator": operator_start(config),
-            "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
-            "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
-            "data": str(data),
-            "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
-            "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images{longer}",
-            "run folder": str(folder),
-            "W&B": tracking,
-        }
-        console.print(header(rows), soft_wrap=True)
-    if config.compile:
-        task.model.compile()
-    task.names = {split: data.sources[split].name for split in ("train", "val")}
-    with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder if first or resume or config.run_id else 'RUN'}"):
-        trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
-        per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
-    if task.validation_scores is None:
-        done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
+    with tracked(loggers):
+        trainer.loggers, console = loggers, RunConsole()
+        if resume and checkpoint is None and first:
+            rewind(loggers, 0)
+            console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
+        trainer.callbacks += [  # type: ignore[attr-defined]
+            *([EMA(config.ema)] if config.ema else []),
+            Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
+            StopSignals(folder, config.trainer.timeout),
+            Checkpoints(folder / "checkpoints", config.trainer.save_every),
+            PanelCallback(folder / "panels", config.wandb.panels),
+            Progress(console),
+            Throughput(),
+            Validations(again=checkpoint is not None and not has_results(folder, steps)),
+        ]
+        before = budget(TrainerConfig(**saved["trainer"])) if saved else steps
+        longer = f"; {before} until now: from here on the learning rate is that of a run of {steps}" if before != steps else ""
         if first:
+            rows = {
+                "operator": operator_start(config),
+                "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
+                "parameters": f"{sum(p.numel() for p in task.model.parameters()):,}; outside the operators they start as {start[:12]}",
+                "data": str(data),
+                "device": f"{trainer.world_size} x {trainer.strategy.root_device.type}, {config.trainer.precision}",
+                "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images{longer}",
+                "run folder": str(folder),
+                "W&B": tracking,
+            }
+            console.print(header(rows), soft_wrap=True)
+        if config.compile:
+            task.model.compile()
+        task.names = {split: data.sources[split].name for split in ("train", "val")}
+        with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder}"):
+            fit(trainer, task, data, checkpoint)
+            per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
+        if trainer.is_global_zero and per_image:
+            report(console, folder, task, per_image, data, loggers, trainer.global_step)
+        elif first:
+            done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
             console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
-        return
-    if trainer.is_global_zero:
-        report(console, folder, task, per_image, data, loggers, trainer.global_step)
+
+
+def fit(trainer: "Trainer", task: "SegmentationTask", data: "SegmentationDataModule", checkpoint: Path | None) -> None:
+    """Trains, from a checkpoint where there is one.
+
+    Raises:
+        SegkitError: Lightning stumbles over the checkpoint, which a stranger may have written.
+    """
+    from segkit.stopping import StopSignals
+
+    (signals,) = (callback for callback in trainer.callbacks if isinstance(callback, StopSignals))  # type: ignore[attr-defined]
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
+    except (LookupError, TypeError, AttributeError) as error:
+        if checkpoint is None or signals.step >= 0:  # training has begun
+            raise
+        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise SegkitError(f"{checkpoint} is no checkpoint to go on from ({said}); take it from a copy, or train again") from error
 
 
 def report(
@@ -364,7 +308,7 @@ def report(
 
     names = [data.sources["val"].name(int(i)) for i in per_image[0]]
     results = write_results(folder, task, names, per_image, split="val", step=step)
-    table = [[name, "" if iou is None else iou] for name, iou in results["iou"].items()]
+    table = [[name, iou] for name, iou in results["iou"].items()]
     log_table(loggers, "val/table", ["class", "IoU"], table, {name: results[name] for name in ("miou", "accuracy", "mean_dice")})
     finish(loggers)
     assert task.validation_scores is not None

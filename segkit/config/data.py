@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from segkit.config.choices import IGNORE_INDEX, DataKind, Masks
-from segkit.config.rules import within
+from segkit.config.rules import MOST_IMAGES, within
 from segkit.errors import SegkitError
 
 
@@ -99,8 +99,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.kind == "auto":
             self.kind = "scenes" if self.root is None else "folder"
-        within("data.", self, 1, None, "batch_size", "eval_batch_size", "scenes_train")
-        within("data.", self, 0, None, "workers", "scenes_seed", "scenes_val", "scenes_test")
+        within("data.", self, 1, MOST_IMAGES, "batch_size", "eval_batch_size", "scenes_train")
+        within("data.", self, 0, MOST_IMAGES, "scenes_val", "scenes_test")
+        within("data.", self, 0, None, "workers", "scenes_seed")
         within("data.", self, 0, 1, "hflip", "vflip", "rotate90", "jitter", "blur", "noise", "brightness", "contrast", "saturation")
         within("data.", self, 0, 1, "rare_crops", "val_fraction", "test_fraction")
         within("data.", self, 0, 0.5, "hue")
@@ -120,8 +121,10 @@ class DataConfig:
         if self.std is not None and not (self.std and min(self.std) > 0):
             raise SegkitError(f"--data.std {self.std}: give one deviation above 0 per channel, such as [0.229,0.224,0.225]")
         self.scale = (self.scale[0], self.scale[1])
-        if not 0 < self.scale[0] <= self.scale[1] < float("inf"):
-            raise SegkitError(f"--data.scale {list(self.scale)}: give two zoom factors, 0 < smallest <= largest, such as [0.75,1.5]")
+        if not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
+            raise SegkitError(
+                f"--data.scale {list(self.scale)}: give two zoom factors, 0.01 <= smallest <= largest <= 100, such as [0.75,1.5]"
+            )
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from segkit.errors import SegkitError
 
 Config = TypeVar("Config")
+MOST_IMAGES = 10**6  # in a batch, or in a split of built-in scenes: more is a slip of the hand, and lists of that many fill memory
 
 
 def within(prefix: str, config: object, least: float, most: float | None, *names: str) -> None:

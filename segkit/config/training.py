@@ -14,8 +14,10 @@ from segkit.architectures import (
 )
 from segkit.config.choices import Decoder, Loss, Norm, Optimizer, Precision, Schedule, Upsample, UpsampleInit
 from segkit.config.data import DataConfig
-from segkit.config.rules import within
+from segkit.config.rules import MOST_IMAGES, within
 from segkit.errors import SegkitError
+
+MOST_STAGES, WIDEST = 12, 2**14  # of a decoder: the deepest map has 1 pixel of 4096 x 4096; a layer of this width has 10 GB of weights
 
 
 @dataclass(kw_only=True)
@@ -56,7 +58,8 @@ class TrainerConfig:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        within("trainer.", self, 1, None, "max_steps", "max_epochs", "val_every", "save_every", "accumulate", "num_nodes", "log_every")
+        within("trainer.", self, 1, 10**12, "max_steps", "max_epochs", "val_every", "save_every", "num_nodes", "log_every")
+        within("trainer.", self, 1, MOST_IMAGES, "accumulate")
         within("trainer.", self, 0, None, "clip")
         within("trainer.", self, 1, 10**7, "timeout")
 
@@ -173,10 +176,13 @@ class TrainConfig:
         within("", self, 0, 0.999999, "dropout", "label_smoothing", "momentum", "ema", "warmup")
         if not self.lr > 0:
             raise SegkitError(f"--lr {self.lr}: give a learning rate above 0")
-        if not self.decoder_channels or min(self.decoder_channels) < 1:
+        widths = self.decoder_channels
+        if not 1 <= len(widths) <= MOST_STAGES or not 1 <= min(widths) <= max(widths) <= WIDEST:
             raise SegkitError(
-                f"--decoder_channels {self.decoder_channels}: give one width of at least 1 per stage, such as [256,128,64,32,16]"
+                f"--decoder_channels {widths}: give one width of 1 to {WIDEST} per stage, {MOST_STAGES} at most, such as [256,128,64,32,16]"
             )
+        if max(self.upsample_width or [0]) > WIDEST:
+            raise SegkitError(f"--upsample_width {self.upsample_width}: give one width of 1 to {WIDEST} per stage")
         if self.recompute and self.compile:
             raise SegkitError("--recompute true with --compile true: the two do not go together; leave one of them out")
         if isinstance(self.class_weights, str) and self.class_weights not in ("none", "median_frequency"):

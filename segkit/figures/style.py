@@ -1,5 +1,6 @@
 """What all figures share. They are drawn on `Figure` objects: no window, no global state; legible in grey and to the colour-blind."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name in letters that the font lacks: boxes, and no lines beside
 SIGNED, MAGNITUDE = "cividis", "Greys"  # colour maps, both with steadily rising lightness
 INK, GREY, ACCENT, SECOND = "#222222", "#777777", "#d55e00", "#0072b2"
 

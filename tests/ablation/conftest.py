@@ -12,7 +12,7 @@ import yaml
 from segkit.ablation import trial as trials
 from segkit.ablation.study import load_study
 from segkit.ablation.trial import Trial
-from segkit.cli.train import plain
+from segkit.cli.resuming import plain
 from segkit.config import DataConfig, TrainConfig, TrainerConfig, WandbConfig
 
 CLASSES = ("sky", "road", "car", "pole", "ghost")  # the last occurs nowhere

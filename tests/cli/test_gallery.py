@@ -4,7 +4,8 @@ import numpy as np
 
 from segkit.checkpoint import save_checkpoint
 from segkit.cli.gallery import predictor
-from segkit.cli.train import build_task, plain
+from segkit.cli.resuming import plain
+from segkit.cli.train import build_task
 from segkit.config import DataConfig, TrainConfig
 from segkit.data.module import SegmentationDataModule
 

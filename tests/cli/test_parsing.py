@@ -130,12 +130,12 @@ def test_mistakes_in_a_file_too_and_no_class_is_ever_built_from_one(capsys, tmp_
 
 
 @pytest.mark.parametrize(("args", "message"), [
-    (["--data.batch_size", "0"], "--data.batch_size 0: give 1 or more"),
+    (["--data.batch_size", "0"], "--data.batch_size 0: give a number from 1 to 1000000"),
     (["--data.hflip", "2"], "--data.hflip 2.0: give a number from 0 to 1"),
     (["--data.scale", "[2,1]"], "--data.scale [2.0, 1.0]: give two zoom factors"),
     (["--lr", "0"], "--lr 0.0: give a learning rate above 0"),
-    (["--trainer.max_steps", "0"], "--trainer.max_steps 0: give 1 or more"),
-    (["--decoder_channels", "[]"], "give one width of at least 1 per stage"),
+    (["--trainer.max_steps", "0"], "--trainer.max_steps 0: give a number from 1"),
+    (["--decoder_channels", "[]"], "give one width of 1 to 16384 per stage"),
     (["--class_weights", "balanced"], "--class_weights balanced: give none, median_frequency"),
     (["--seed", str(2**63)], f"--seed {2**63}: give a number from 0"),
     (["--wandb.panels", "-1"], "--wandb.panels -1: give 0 or more"),

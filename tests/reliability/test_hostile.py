@@ -143,7 +143,8 @@ def test_no_garbage_is_taken_for_safetensors(tmp_path):
         load_safetensors(tmp_path / "a.safetensors")
 
 
-VALUES = [None, -1, 0, 10**6, 10**30, float("inf"), "x", "", [], {}, ["a"], [[1]], [10**6] * 2, True, b"x", torch.zeros(2), "../../x", "\0"]
+VALUES = [None, -1, 0, 10**6, 10**30, float("inf"), float("nan"), "x", "x" * 10**5, "", [], {}, ["a"], [[1]], [10**6] * 2, True, b"x"]
+VALUES += [torch.zeros(2), "../../x", "\0"]
 
 
 @pytest.mark.parametrize(("step", "each"), [(4, 1), pytest.param(1, 4, marks=pytest.mark.slow)])
@@ -175,6 +176,128 @@ def test_a_checkpoint_of_plain_values_that_lie_is_one_line(lair, serve, tmp_path
             codes.append(done.code)
     print(f"{len(codes)} checkpoints with a value that lies: {codes.count(2)} refused in one line, {codes.count(0)} do not need it")
     assert codes.count(2) > len(codes) / 4
+
+
+def training_states(whole):
+    """What a run that is gone on with takes from its checkpoint, changed; as changes of a copy by name."""
+    name, weight = next(iter(whole["state_dict"].items()))
+    index = next(iter(whole["optimizer_states"][0]["state"]))
+
+    def weights(value, part="state_dict"):
+        return lambda state: state[part].update({name: value})
+
+    def moment(value):
+        return lambda state: state["optimizer_states"][0]["state"][index].update(exp_avg=value)
+
+    def group(**values):
+        return lambda state: state["optimizer_states"][0]["param_groups"][0].update(values)
+
+    def replace(**values):
+        return lambda state: state.update(values)
+
+    tensors = {
+        "meta": torch.empty_like(weight, device="meta"),
+        "sparse": weight.to_sparse(),
+        "double": weight.double(),
+        "complex": weight.to(torch.complex64),
+        "small": torch.zeros(3),
+        "none": None,
+        "huge": torch.zeros(1).expand(10**12),
+    }
+    yield from ((f"weights {what}", weights(value)) for what, value in tensors.items())
+    yield from ((f"raw weights {what}", weights(value, "raw_state_dict")) for what, value in tensors.items())
+    moments = tensors | {"one number for all": torch.zeros(1).expand(weight.shape), "whole numbers": weight.int()}
+    yield from ((f"moment {what}", moment(value)) for what, value in moments.items() if what != "double")
+    yield from {
+        "no optimiser": replace(optimizer_states=[]),
+        "a number for it": replace(optimizer_states=5),
+        "other groups": lambda state: state["optimizer_states"][0].update(param_groups=[]),
+        "other parameters": group(params=[0]),
+        "betas": group(betas=5),
+        "capturable": group(capturable=True),
+        "lr": group(lr="x"),
+        "no moment": lambda state: state["optimizer_states"][0]["state"][index].pop("exp_avg"),
+        "step": replace(global_step="x"),
+        "step below 0": replace(global_step=-1),
+        "schedule": replace(lr_schedulers=[{"last_epoch": "x"}]),
+        "callbacks": replace(callbacks=5),
+        "data": replace(SegmentationDataModule={"x": 5}),
+    }.items()
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_run_goes_on_from_no_state_that_lies(serve, tmp_path, every):
+    """A fused update of the optimiser does not look at shapes: with a small tensor it wrote beyond it."""
+    words = [*TINY.split(), "--ema", 0.9, "--name", "a", "--run_id", "b"]
+    assert serve("train", *words, cwd=tmp_path).code == 0
+    last = tmp_path / "runs/a/b/checkpoints/last.ckpt"
+    whole = load_checkpoint(last)
+    refused = list(training_states(whole))
+    for name, change in refused if every else refused[::4]:
+        state = pickle.loads(pickle.dumps(whole))
+        change(state)
+        torch.save(state, last)
+        last.with_name("previous.ckpt").unlink(missing_ok=True)
+        done = serve("train", "--resume", tmp_path / "runs/a/b", "--trainer.max_steps", 2, cwd=tmp_path)
+        assert str(last) in done.refused(), name
+    torch.save(whole, last)
+    assert serve("train", "--resume", tmp_path / "runs/a/b", "--trainer.max_steps", 2, cwd=tmp_path).code == 0
+    print(f"{len(refused)} of {len(refused)} states of a training that lie: one line, exit code 2")
+
+
+def test_counts_that_lie_are_counted_again(lair, serve, tmp_path):
+    runs = [tmp_path / name for name in "xy"]
+    for run in runs:
+        shutil.copytree(lair / "runs/a/b", run)
+    words = ["eval", *runs, "--split", "val", "--accelerator", "cpu", "--images", 0]
+    assert serve(*words, cwd=tmp_path).code == 0
+    path = runs[0] / "eval/val-last/per_image.npz"
+    with np.load(path) as file:
+        whole = dict(file)
+    hostile = np.array([Runs(os.system, f"touch {tmp_path / 'canary'}")] * 3, dtype=object)
+    for changed in (
+        {"name": hostile},
+        {"matrix": np.zeros(3)},
+        {"matrix": whole["matrix"] * np.nan},
+        {"classes": whole["classes"][:1]},
+        None,
+    ):
+        path.unlink()
+        if changed is None:
+            os.mkfifo(path)
+        else:
+            np.savez(path, **whole | changed)
+        done = serve(*words, cwd=tmp_path, limit=30)
+        assert (done.code, done.err) == (0, ""), changed
+        with np.load(path) as file:
+            assert (file["matrix"] == whole["matrix"]).all()
+    assert not (tmp_path / "canary").exists()
+
+
+BEYOND = [
+    "--data.batch_size 1000000000",
+    "--data.scenes_train 1000000000",
+    "--data.scenes_val 99999999999999999999999",
+    "--data.scale [1e-9,1e-9]",
+    "--data.scale [1,1e9]",
+    "--trainer.accumulate 1000000000",
+    "--trainer.max_steps 99999999999999999999999",
+    "--decoder_channels [1000000000,8]",
+    "--decoder_channels [8,8,8,8,8,8,8,8,8,8,8,8,8]",
+    "--upsample_width [1000000000,1]",
+]
+
+
+@pytest.mark.parametrize("words", BEYOND)
+def test_a_number_beyond_reason_is_one_line_and_takes_no_memory(serve, tmp_path, words):
+    done = serve("train", *TINY.split(), *words.split(), cwd=tmp_path, memory=3000)
+    assert f"error: {words.split()[0]} " in done.refused()
+
+
+def test_want_of_memory_is_one_line(serve, tmp_path):
+    for words in ("--data.batch_size 100000 --data.crop 512", "--decoder_channels [16384,16384]"):
+        done = serve("train", *TINY.split(), *words.split(), cwd=tmp_path, memory=3000)
+        assert "there is not enough memory (" in done.refused(code=1), words
 
 
 def repeated(anchor, rest):

@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -193,7 +194,7 @@ def test_a_manifest_stays_below_its_root(tmp_path):
         (root / "manifest.csv").write_text(text)
         with pytest.raises(SegkitError, match=r"manifest|problem"):
             check_sources(opened("manifest", root))
-    for text in ("0 a\n" * 2, "0 " + "#" * 10**5, "9" * 5000 + " a", "-1 a", "0 a #zzzzzz", "\0", "0 a\n2 b", "255 a"):
+    for text in ("0 a\n" * 2, "0 " + "#" * 10**5, "9" * 5000 + " a", "-1 a", "0 a #zzzzzz", "\0", "0 a\n2 b", "255 a", "0 a\x1b[31m"):
         (root / "classes.txt").write_text(text)
         assert "classes.txt" in line(opened, "folder", root)[:400]
 
@@ -237,6 +238,59 @@ def test_links_in_ones_own_folder_are_followed_and_have_an_end(tmp_path, serve, 
     )
     assert done.code in (1, 2)
     assert "Traceback" not in done.err
+
+
+NAMES = ["\x1b[31mred", "[bold]b", "<script>x", "a\x07", "a\rb", "\udcff\udcfe"]  # the last: bytes that are no UTF-8
+
+
+def test_no_name_steers_a_terminal_or_a_page(tmp_path, serve, lair):
+    root = tiny_folder(tmp_path / "data")
+    for number, name in enumerate(NAMES):
+        for kind, folder in (("images", "images/val"), ("masks", "masks/val")):
+            shutil.copy(root / folder / "val0.png", root / folder / f"{number}{name}.png")
+            if number % 2 == 0 and kind == "images":
+                (root / folder / f"{number}{name}.png").write_bytes(b"no image")
+    steps = [
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.max_steps",
+        1,
+        "--decoder_channels",
+        "[8,8]",
+        "--data.crop",
+        16,
+        "--data.batch_size",
+        2,
+    ]
+    for code, *words in (
+        (1, "check_data", "--data.root", root, "--out", "report"),
+        (1, "predict", lair / "runs/a/b", root / "images", "--out", "out", "--device", "cpu"),
+        (2, "train", *steps, "--wandb.mode", "disabled", "--data.root", root),
+    ):
+        done = serve(*words, cwd=tmp_path)
+        assert done.code == code, done.err
+        assert "Traceback" not in done.err
+        assert not [sign for sign in done.out + done.err if ord(sign) < 32 and sign != "\n"], words
+        assert "\\x1b[31mred" in done.out + done.err or words[0] == "train"
+    page = (tmp_path / "report/report.html").read_text()
+    assert "<script" not in page
+    assert "\x1b" not in page
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "checkpoints/last.ckpt", "metrics.csv", "metrics.json"])
+def test_no_pipe_or_device_in_a_run_folder_is_read(tmp_path, serve, lair, name):
+    for put in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+        run = tmp_path / put.__name__ / "run"
+        shutil.copytree(lair / "runs/a/b", run)
+        (run / name).unlink()
+        put(run / name)
+        done = serve("train", "--resume", run, "--trainer.max_steps", 2, cwd=tmp_path, limit=30, memory=3000)
+        assert done.mib < 1000
+        if name.startswith("metrics"):
+            assert done.code == 0, done.err
+            assert (run / name).is_file()
+        else:
+            assert Path(name).name in done.refused()
 
 
 def test_no_result_lies_outside_the_folder_of_results(tmp_path):

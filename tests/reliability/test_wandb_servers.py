@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from segkit import tracking
 from segkit.config import WandbConfig
+from segkit.errors import RunFailed, RunStopped
 
 ROOT = Path(__file__).parents[2]
 KEY = "5ec2e7c0de" * 4
@@ -169,20 +171,114 @@ def test_a_key_that_is_refused_is_said_at_once_and_the_run_is_kept(tmp_path, acc
     assert leaks(tmp_path) == []
 
 
+def test_a_signal_waits_for_no_server_and_all_that_was_logged_is_in_wandbs_file(tmp_path, caplog, account):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with Server("hangs") as server:
+        account(server)
+        loggers, line = tracking.build_loggers(WandbConfig(), folder, "x", {}, [], False)
+        assert line.startswith("online: http://127.0.0.1"), line
+        server.strike()
+        start = time.monotonic()
+        for step in range(50):
+            loggers[1].log_metrics({"seen": step}, step)
+        with pytest.raises(RunStopped), tracking.tracked(loggers), caplog.at_level(logging.WARNING):
+            raise RunStopped("stopped", signal.SIGTERM)
+        ended = time.monotonic() - start
+        sys.modules["wandb"].teardown()  # as at the end of the process
+        assert time.monotonic() - start < ended + 1
+    assert ended < tracking.STOP_SECONDS + 4
+    (run,) = folder.glob("wandb/run-*")
+    assert f"W&B: not all was uploaded (no answer within 3 s); send it later with: wandb sync {run}" in caplog.text
+    (kept,) = run.glob("*.wandb")
+    assert kept.read_bytes().count(b"seen") >= 50
+
+
+def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path, account):
+    def leave(number, frame):
+        sys.exit(143)
+
+    before = signal.signal(signal.SIGALRM, leave)
+    try:
+        with Server("silent") as server:
+            account(server)
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 3)
+            with pytest.raises(SystemExit):
+                tracking.build_loggers(WandbConfig(), tmp_path, "x", {}, [], False)
+            sys.modules["wandb"].teardown()  # as at the end of the process
+            assert 3 <= time.monotonic() - start < tracking.INIT_SECONDS - 5
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_table_of_a_run_takes_a_class_that_is_absent(lab, caplog):
+    with caplog.at_level(logging.WARNING, logger="segkit"):
+        lab.train("--trainer.max_steps", "1", "--data.scenes_val", "1", "--wandb.mode", "offline", "--name", "a")
+    run = lab.run("a")
+    assert None in json.loads((run / "metrics.json").read_text())["iou"].values()
+    assert caplog.text == ""
+    (table,) = run.glob("wandb/offline-run-*/files/media/table/val/*.json")
+    assert None in [row[1] for row in json.loads(table.read_text())["data"]]
+
+
+def test_a_run_that_fails_ends_in_wandb_as_failed(account, tmp_path):
+    with Server("works") as server:
+        account(server)
+        loggers, _ = tracking.build_loggers(WandbConfig(), tmp_path, "x", {}, [], False)
+        with pytest.raises(RunFailed), tracking.tracked(loggers):
+            raise RunFailed("not finite")
+        assert loggers[1].inner.experiment._exit_code == 1
+    assert leaks(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_while_a_server_hangs_ends_the_run_in_time(tmp_path, number):
+    struck = []
+
+    def strike():
+        server.strike()
+        struck.append(time.monotonic())
+        process.send_signal(number)
+
+    with Server("hangs") as server:
+        process = start(tmp_path, WANDB_BASE_URL=server.address, WANDB_API_KEY=KEY)
+        amid(tmp_path, strike)
+        _, errors = process.communicate(timeout=60)
+        seconds = time.monotonic() - struck[0]
+    print(f"{number.name} while the server hangs: exit {process.returncode} after {seconds:.1f} s: {errors.strip()}")
+    assert process.returncode == 128 + number
+    assert seconds < 10
+    upload, end = errors.splitlines()
+    assert "send it later with: wandb sync runs/" in upload
+    assert f"stopped by {number.name} at step" in end
+    (run,) = tmp_path.glob("runs/*/*")
+    (kept,) = run.glob("wandb/run-*/*.wandb")
+    assert kept.read_bytes().count(b"train/loss") >= len((run / "metrics.csv").read_text().splitlines()) - 1
+
+
 def test_all_that_a_server_may_cost_is_less_than_a_minute():
     assert tracking.INIT_SECONDS + tracking.TABLE_SECONDS + tracking.FINISH_SECONDS <= 40
 
 
-def train(folder, **environment):
-    """Trains by the real command with a home of its own; returns what it did, and the seconds it took."""
+def start(folder, **environment):
+    """A training by the real command with a home of its own, as a process."""
     for name in ("home", "tmp"):
         (folder / name).mkdir(parents=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     env |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(ROOT), **environment}
-    start = time.monotonic()
     command = [sys.executable, str(ROOT / "scripts/train.py"), *TRAIN, "--runs", "runs"]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    return done, time.monotonic() - start
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def train(folder, **environment):
+    """Trains; returns what the command did, and the seconds it took."""
+    begin = time.monotonic()
+    process = start(folder, **environment)
+    out, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors), time.monotonic() - begin
 
 
 @pytest.fixture(scope="module")
