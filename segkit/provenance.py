@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ LIBRARIES = (
 # the code that decides a run, and the one that decides its scores
 TRAINING = ("data", "models", "upsampling", "callbacks.py", "losses.py", "optim.py", "ranks.py", "task.py", "trainer.py", "watch.py")
 SCORING = ("data", "models", "upsampling", "metrics", "measures", "inference", "tally.py", "task.py", "results.py")
+SURROUNDINGS = ("software", "code", "device", "threads")  # what may change the last bits of a run without being an option of it
 
 
 def provenance(config: TrainConfig, model: nn.Module, steps: int, processes: int) -> dict[str, Any]:
@@ -116,12 +117,43 @@ def device_name(accelerator: str) -> str:
     return names[0] if names else platform.machine()
 
 
+def earlier_parts(folder: Path, now: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the parts of a run that is gone on with ran on, the last one only if that was something else than now.
+
+    Args:
+        folder: Run folder.
+        now: From `provenance`.
+
+    Returns:
+        `SURROUNDINGS` of each part and the step that it has reached; none where nothing is recorded.
+    """
+    try:
+        path = folder / "provenance.json"
+        recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        recorded = {}
+    if not isinstance(recorded, dict) or not recorded:
+        return []
+    parts = recorded.get("earlier")
+    parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    last = {name: recorded.get(name) for name in SURROUNDINGS}
+    return parts if last == {name: now[name] for name in SURROUNDINGS} else [*parts, {"step": recorded.get("step"), **last}]
+
+
+def differences(part: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between an earlier part of a run and now, in words."""
+    then = part["software"] if isinstance(part["software"], dict) else {}
+    changed = [f"{name} {then.get(name)}, now {value}" for name, value in now["software"].items() if then.get(name) != value]
+    changed += ["segkit's own code"] if part["code"] != now["code"] else []
+    return [*changed, *(f"{name} {part[name]}, now {now[name]}" for name in ("device", "threads") if part[name] != now[name])]
+
+
 class Provenance(Callback):
     """Writes `provenance.json` just before each checkpoint, so that it never says less than the newest checkpoint holds.
 
     Args:
         folder: Run folder.
-        start: From `provenance`.
+        start: From `provenance`, with `earlier` parts where they ran on something else.
         stream: What the data module trains on; of several processes the first one's.
     """
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from segkit.cli import train as training
-from segkit.provenance import code_hash
+from segkit.provenance import code_hash, differences, earlier_parts
 
 TINY = "--decoder_channels [8,8] --data.batch_size 2 --data.crop 32 --data.scenes_size 48 --data.scenes_train 6 --data.scenes_val 2"
 TINY += " --trainer.accelerator cpu --trainer.devices 1 --wandb.mode disabled --trainer.max_steps 4 --trainer.val_every 2"
@@ -52,6 +52,31 @@ def test_a_resumed_run_proves_the_same(train, tmp_path):
     training.main(["--resume", str(run), "--trainer.max_steps", "4"])
     again = json.loads((run / "provenance.json").read_text())
     assert {name for name in whole if whole[name] != again[name]} == {"schedule"}  # another one was asked for
+
+
+def test_what_a_run_was_begun_under_is_kept_and_said_where_it_goes_on_under_something_else(train, tmp_path, capsys):
+    now = train("a", "--trainer.max_steps", "2", "--schedule", "constant", "--warmup", "0")
+    run = tmp_path / "runs/x/a"
+    then = {**now, "software": {**now["software"], "torch": "2.0.0"}, "device": "an abacus"}
+    (run / "provenance.json").write_text(json.dumps(then))
+    capsys.readouterr()
+    training.main(["--resume", str(run), "--trainer.max_steps", "3"])
+    said = capsys.readouterr().out
+    assert f"not to the bit: torch 2.0.0, now {now['software']['torch']}; device an abacus, now {now['device']}\n" in said
+    training.main(["--resume", str(run), "--trainer.max_steps", "4"])
+    again = json.loads((run / "provenance.json").read_text())
+    assert again["software"] == now["software"]
+    assert again["earlier"] == [{"step": 2, **{name: then[name] for name in ("software", "code", "device", "threads")}}]
+
+
+def test_no_earlier_part_where_nothing_has_changed_and_none_from_a_damaged_record(tmp_path):
+    now = {"software": {"torch": "2"}, "code": "a", "device": "b", "threads": 1, "step": 3}
+    for text in ("", "[]", "{}", "{", '"x"', json.dumps(now), json.dumps({**now, "earlier": "x"})):
+        (tmp_path / "provenance.json").write_text(text)
+        assert earlier_parts(tmp_path, now) == []
+    (tmp_path / "provenance.json").write_text(json.dumps({**now, "software": [], "threads": None}))
+    (part,) = earlier_parts(tmp_path, now)
+    assert differences(part, now) == ["torch None, now 2", "threads None, now 1"]
 
 
 def test_the_code_that_decides_a_run_is_hashed_and_no_other(monkeypatch, tmp_path):

@@ -184,7 +184,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     from segkit.optim import learning_rate_factor
     from segkit.peers import together
     from segkit.progress import Progress
-    from segkit.provenance import Provenance, provenance
+    from segkit.provenance import Provenance, differences, earlier_parts, provenance
     from segkit.results import gather_per_image
     from segkit.runs import RunLock, new_run_folder, resumable
     from segkit.stopping import StopSignals
@@ -232,6 +232,9 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
     tags = [operator_name(config), config.decoder, config.encoder]
     loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
+    record = provenance(config, task.model, steps, trainer.world_size)
+    earlier = earlier_parts(folder, record) if checkpoint else []
+    record |= {"earlier": earlier} if earlier else {}
     with tracked(loggers):
         trainer.loggers, console = loggers, RunConsole()
         if resume and checkpoint is None and first:
@@ -239,7 +242,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
             console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
         trainer.callbacks += [  # type: ignore[attr-defined]
             *([EMA(config.ema)] if config.ema else []),
-            Provenance(folder, provenance(config, task.model, steps, trainer.world_size), data.stream),
+            Provenance(folder, record, data.stream),
             StopSignals(folder, config.trainer.timeout),
             Checkpoints(folder / "checkpoints", config.trainer.save_every),
             PanelCallback(folder / "panels", config.wandb.panels),
@@ -260,6 +263,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
                 "run folder": str(folder),
                 "W&B": tracking,
             }
+            if earlier and (changed := differences(earlier[-1], record)):
+                rows["note"] = f"goes on under other conditions, so not to the bit: {'; '.join(changed)}"
             console.print(header(rows), soft_wrap=True)
         if config.compile:
             task.model.compile()
