@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from segkit.ablation.plan import Plan
+from segkit.ablation.records import COSTS, DONE, FAILED, PROVENANCE, SCORES, read_array, read_record
 from segkit.errors import SegkitError
 
 State = Literal["finished", "failed", "unfinished"]
@@ -48,7 +49,7 @@ class Run:
 
         None where it was not measured. Nothing is kept: matrices of many large runs would not fit in memory.
         """
-        return _array(self.evaluation / "per_image.npz", name)
+        return read_array(self.evaluation / "per_image.npz", name)
 
     def required(self, name: str) -> np.ndarray:
         """An array of `per_image.npz` that every finished run has."""
@@ -59,7 +60,7 @@ class Run:
 
     def artefacts(self, name: str) -> np.ndarray | None:
         """An array of `artefacts.npz`: frequency `[F]` in cycles per pixel, or spectrum `[F]` of the logits; None where not measured."""
-        return _array(self.evaluation / "artefacts.npz", name)
+        return read_array(self.evaluation / "artefacts.npz", name)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -150,7 +151,7 @@ def load_study(folder: Path) -> Study:
         SegkitError: It is no ablation, or a file that should be whole cannot be read.
     """
     plan = Plan.read(folder)
-    costs, evaluation = _json(folder / "costs.json"), f"{plan.split}-{plan.checkpoint}"
+    costs, evaluation = read_record(folder / "costs.json", COSTS), f"{plan.split}-{plan.checkpoint}"
     arms = [
         StudyArm(
             name=arm.name,
@@ -166,16 +167,16 @@ def load_study(folder: Path) -> Study:
 
 
 def _run(seed: int, folder: Path, name: str) -> Run:
-    evaluation, done = folder / "eval" / name, _json(folder / "done.json")
+    evaluation, done = folder / "eval" / name, read_record(folder / "done.json", DONE)
     whole = bool(done) and (evaluation / "metrics.json").is_file()  # another ablation may score another split of the same run
-    failure = {} if whole else _json(folder / "failed.json")
+    failure = {} if whole else read_record(folder / "failed.json", FAILED)
     return Run(
         seed=seed,
         folder=folder,
         state="finished" if whole else "failed" if failure else "unfinished",
         evaluation=evaluation,
-        scores=_json(evaluation / "metrics.json") if whole else {},
-        provenance=_json(folder / "provenance.json"),
+        scores=read_record(evaluation / "metrics.json", SCORES) if whole else {},
+        provenance=read_record(folder / "provenance.json", PROVENANCE),
         failure=failure,
         seconds=done.get("seconds") if whole else None,
     )
@@ -186,30 +187,3 @@ def look_up(values: Any, *keys: str) -> Any:
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is none."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise _broken(path, error) from error
-    return values
-
-
-def _array(path: Path, name: str) -> np.ndarray | None:
-    try:
-        with np.load(path) as file:
-            return np.asarray(file[name]) if name in file else None
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # numpy reports a broken archive in a dozen ways
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> SegkitError:
-    return SegkitError(f"{str(path)!r} cannot be read ({type(error).__name__}); delete the run's folder to do it again")

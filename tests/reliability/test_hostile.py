@@ -295,8 +295,8 @@ def test_a_number_beyond_reason_is_one_line_and_takes_no_memory(serve, tmp_path,
 
 
 def test_want_of_memory_is_one_line(serve, tmp_path):
-    for words in ("--data.batch_size 100000 --data.crop 512", "--decoder_channels [16384,16384]"):
-        done = serve("train", *TINY.split(), *words.split(), cwd=tmp_path, memory=3000)
+    for words in ("--data.batch_size 20000 --data.crop 512", "--decoder_channels [16384,16384]"):
+        done = serve("train", *TINY.split(), *words.split(), cwd=tmp_path, memory=1500)
         assert "there is not enough memory (" in done.refused(code=1), words
 
 

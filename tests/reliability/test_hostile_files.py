@@ -283,6 +283,7 @@ def test_no_pipe_or_device_in_a_run_folder_is_read(tmp_path, serve, lair, name):
         run = tmp_path / put.__name__ / "run"
         shutil.copytree(lair / "runs/a/b", run)
         (run / name).unlink()
+        (run / "checkpoints/best.ckpt").unlink(missing_ok=True)  # which the run would go on from
         put(run / name)
         done = serve("train", "--resume", run, "--trainer.max_steps", 2, cwd=tmp_path, limit=30, memory=3000)
         assert done.mib < 1000

@@ -1,0 +1,102 @@
+"""What the runs of an ablation have left in files, which strangers may have written: held to the kinds that a report counts on."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segkit.errors import SegkitError
+
+
+class Each(NamedTuple):
+    """An object whose names all match `names` and whose values are all of `kind`."""
+
+    kind: Any
+    names: str = ".*"
+
+
+NUMBER = int | float | None
+NUMBERS = Each(NUMBER)
+BY_RADIUS = Each(NUMBER, r"\d{1,6}")  # pixels, or periods
+DONE = {"seconds": NUMBER}
+FAILED = {"log": list}
+PROVENANCE = {
+    **dict.fromkeys(("initial", "order", "batches", "schedule", "code", "device", "precision"), str | None),
+    **dict.fromkeys(("seed", "processes", "threads", "step"), int),
+    "software": Each(str),
+    "deterministic": bool,
+    "ci_op": NUMBERS,
+    "earlier": list,
+}
+SCORES = {
+    **dict.fromkeys(("miou", "accuracy", "mean_dice"), NUMBER),
+    "images": int,
+    "code": str | None,
+    "iou": NUMBERS,
+    "boundary": {"miou": NUMBER, "iou": NUMBERS, "bf": NUMBER, "trimap": BY_RADIUS},
+    "artefacts": {"ci_op": NUMBERS, "ci_net": BY_RADIUS, "null": BY_RADIUS},
+}
+COST = {
+    **dict.fromkeys(("parameters", "operator_parameters", "macs", "operator_macs", "latency_ms", "step_ms", "memory_mib"), NUMBER),
+    **{name: [NUMBER] for name in ("latency_iqr_ms", "image", "batch")},
+    **dict.fromkeys(("device", "precision"), str | None),
+    "threads": int,
+}
+COSTS = Each(COST)
+
+
+def read_record(path: Path, kind: Any) -> dict[str, Any]:
+    """The object in a file; empty where there is none.
+
+    Args:
+        path: A JSON file.
+        kind: A type, an `Each`, `[kind]` for a list, or kinds by name; other names may hold anything.
+
+    Raises:
+        SegkitError: It cannot be read, or something in it is of another kind.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("a pipe or folder")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or not fits(values, kind):
+            raise ValueError
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise broken(path, error) from error
+    return values
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind, as `read_record` takes it."""
+    if isinstance(kind, Each):
+        return isinstance(value, dict) and all(re.fullmatch(kind.names, k, re.DOTALL) and fits(v, kind.kind) for k, v in value.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(fits(v, kind[0]) for v in value)
+    if isinstance(kind, Mapping):
+        return isinstance(value, dict) and all(fits(value[name], of) for name, of in kind.items() if name in value)
+    return isinstance(value, kind)
+
+
+def read_array(path: Path, name: str) -> np.ndarray | None:
+    """An array of an archive; None where either is missing.
+
+    Raises:
+        SegkitError: The archive is damaged, or holds objects.
+    """
+    try:
+        with np.load(path) as file:
+            return np.asarray(file[name]) if name in file else None
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # numpy reports a broken archive in a dozen ways
+        raise broken(path, error) from error
+
+
+def broken(path: Path, error: Exception) -> SegkitError:
+    """The error for a file of a run that is not what segkit writes."""
+    return SegkitError(f"{str(path)!r} cannot be read ({type(error).__name__}); delete the run's folder to do it again")
