@@ -59,8 +59,7 @@ def read_record(path: Path, kind: Any) -> dict[str, Any]:
         SegkitError: It cannot be read, or something in it is of another kind.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("a pipe or folder")
+        _no_pipe(path)
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or not fits(values, kind):
             raise ValueError
@@ -69,6 +68,11 @@ def read_record(path: Path, kind: Any) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise broken(path, error) from error
     return values
+
+
+def _no_pipe(path: Path) -> None:
+    if path.exists() and not path.is_file():  # reading it might never end
+        raise OSError("no file")
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -89,6 +93,7 @@ def read_array(path: Path, name: str) -> np.ndarray | None:
         SegkitError: The archive is damaged, or holds objects.
     """
     try:
+        _no_pipe(path)
         with np.load(path) as file:
             return np.asarray(file[name]) if name in file else None
     except FileNotFoundError:
