@@ -18,6 +18,10 @@ class Each(NamedTuple):
     names: str = ".*"
 
 
+class _Misfit(ValueError):
+    """A file that can be read and is not what segkit writes."""
+
+
 NUMBER = int | float | None
 NUMBERS = Each(NUMBER)
 BY_RADIUS = Each(NUMBER, r"\d{1,6}")  # pixels, or periods
@@ -46,6 +50,19 @@ COST = {
     "threads": int,
 }
 COSTS = Each(COST)
+# columns of `per_image.npz` and `artefacts.npz`: kinds of numpy's types, and lengths: N images, K classes, F frequencies
+COLUMNS = {
+    "index": ("iu", "N"),
+    "name": ("U", "N"),
+    "classes": ("U", "K"),
+    "matrix": ("iu", "NKK"),
+    "boundary_intersection": ("iu", "NK"),
+    "boundary_union": ("iu", "NK"),
+    "frequency": ("f", "F"),
+    "spectrum": ("f", "F"),
+}
+LENGTHS = {"N": "index", "K": "classes", "F": "frequency"}
+AGAIN = "delete the run's folder to do it again"
 
 
 def read_record(path: Path, kind: Any) -> dict[str, Any]:
@@ -62,7 +79,7 @@ def read_record(path: Path, kind: Any) -> dict[str, Any]:
         _no_pipe(path)
         values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or not fits(values, kind):
-            raise ValueError
+            raise _Misfit("not what segkit writes")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -72,7 +89,7 @@ def read_record(path: Path, kind: Any) -> dict[str, Any]:
 
 def _no_pipe(path: Path) -> None:
     if path.exists() and not path.is_file():  # reading it might never end
-        raise OSError("no file")
+        raise _Misfit("a pipe or folder")
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -86,22 +103,30 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def read_array(path: Path, name: str) -> np.ndarray | None:
-    """An array of an archive; None where either is missing.
+def read_columns(path: Path, *names: str, remedy: str = AGAIN) -> dict[str, np.ndarray]:
+    """Those of the named `COLUMNS` that an archive has; none where there is no archive.
 
     Raises:
-        SegkitError: The archive is damaged, or holds objects.
+        SegkitError: The archive is damaged, holds objects, or its columns do not fit together.
     """
     try:
         _no_pipe(path)
-        with np.load(path) as file:
-            return np.asarray(file[name]) if name in file else None
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in names if name in file}
+            letters = {letter for name in columns for letter in COLUMNS[name][1]}
+            sizes = {letter: len(file[LENGTHS[letter]]) for letter in letters}
+        for name, column in columns.items():
+            kinds, shape = COLUMNS[name]
+            if column.dtype.kind not in kinds or column.shape != tuple(sizes[letter] for letter in shape):
+                raise _Misfit(f"{name} is {column.dtype} {list(column.shape)}")
     except FileNotFoundError:
-        return None
+        return {}
     except Exception as error:  # numpy reports a broken archive in a dozen ways
-        raise broken(path, error) from error
+        raise broken(path, error, remedy) from error
+    return columns
 
 
-def broken(path: Path, error: Exception) -> SegkitError:
+def broken(path: Path, error: Exception, remedy: str = AGAIN) -> SegkitError:
     """The error for a file of a run that is not what segkit writes."""
-    return SegkitError(f"{str(path)!r} cannot be read ({type(error).__name__}); delete the run's folder to do it again")
+    reason = error if isinstance(error, _Misfit) else type(error).__name__  # numpy's own words advise to run the code in the file
+    return SegkitError(f"{str(path)!r} cannot be read ({reason}); {remedy}")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from segkit.ablation.plan import Plan
-from segkit.ablation.records import COSTS, DONE, FAILED, PROVENANCE, SCORES, read_array, read_record
+from segkit.ablation.records import COSTS, DONE, FAILED, PROVENANCE, SCORES, read_columns, read_record
 from segkit.errors import SegkitError
 
 State = Literal["finished", "failed", "unfinished"]
@@ -49,7 +49,7 @@ class Run:
 
         None where it was not measured. Nothing is kept: matrices of many large runs would not fit in memory.
         """
-        return read_array(self.evaluation / "per_image.npz", name)
+        return read_columns(self.evaluation / "per_image.npz", name).get(name)
 
     def required(self, name: str) -> np.ndarray:
         """An array of `per_image.npz` that every finished run has."""
@@ -60,7 +60,7 @@ class Run:
 
     def artefacts(self, name: str) -> np.ndarray | None:
         """An array of `artefacts.npz`: frequency `[F]` in cycles per pixel, or spectrum `[F]` of the logits; None where not measured."""
-        return read_array(self.evaluation / "artefacts.npz", name)
+        return read_columns(self.evaluation / "artefacts.npz", name).get(name)
 
     @cached_property
     def classes(self) -> list[str]:

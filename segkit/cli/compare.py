@@ -167,23 +167,13 @@ def read_counts(folder: Path) -> dict[str, "np.ndarray"]:
     Raises:
         SegkitError: The file is missing or damaged, or what it holds does not fit together.
     """
-    import numpy as np
+    from segkit.ablation.records import read_columns
 
-    path = folder / "per_image.npz"
-    try:
-        if not path.is_file():
-            raise ValueError("no such file")
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files if not name.startswith("trimap")}
-        images, classes = len(columns["name"]), len(columns["classes"])
-        shapes = {"matrix": (images, classes, classes), **{f"boundary_{part}": (images, classes) for part in ("intersection", "union")}}
-        for name in [name for name in shapes if name in columns or name == "matrix"]:
-            held = columns[name]
-            if held.shape != shapes[name] or held.dtype.kind not in "iu":
-                raise ValueError(f"{name} is {held.dtype} {list(held.shape)}, not whole numbers {list(shapes[name])}")
-    except Exception as error:  # an archive that is damaged fails in many ways
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise SegkitError(f"cannot read {path} ({reason}); remove it, and the run is scored again") from error
+    path, needed = folder / "per_image.npz", ("index", "name", "classes", "matrix")
+    remedy = "remove it, and the run is scored again"
+    columns = read_columns(path, *needed, "boundary_intersection", "boundary_union", remedy=remedy)
+    if missing := [name for name in needed if name not in columns]:
+        raise SegkitError(f"{str(path)!r} has no {missing[0]!r}; {remedy}")
     return columns
 
 

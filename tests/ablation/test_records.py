@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from segkit.ablation.records import BY_RADIUS, COSTS, DONE, FAILED, NUMBERS, PROVENANCE, SCORES, Each, fits, read_array, read_record
+from segkit.ablation.records import BY_RADIUS, COSTS, DONE, FAILED, NUMBERS, PROVENANCE, SCORES, Each, fits, read_columns, read_record
 from segkit.errors import SegkitError
 
 
@@ -40,7 +40,7 @@ def test_what_fits(value, kind, fit):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seconds": []}', "[" * 10**5])
 def test_what_does_not_fit_names_the_file_and_the_remedy(tmp_path, text):
     (tmp_path / "done.json").write_text(text)
-    with pytest.raises(SegkitError, match=r"done\.json' cannot be read \(\w+\); delete the run's folder to do it again"):
+    with pytest.raises(SegkitError, match=r"done\.json' cannot be read \(.+\); delete the run's folder to do it again"):
         read_record(tmp_path / "done.json", DONE)
 
 
@@ -50,14 +50,41 @@ def test_a_pipe_is_not_read_and_what_is_missing_is_empty(tmp_path):
         read_record(tmp_path / "pipe.json", DONE)
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(SegkitError, match="cannot be read"):
-        read_array(tmp_path / "pipe.npz", "a")
+        read_columns(tmp_path / "pipe.npz", "index")
     assert read_record(tmp_path / "none.json", DONE) == {}
-    assert read_array(tmp_path / "none.npz", "a") is None
+    assert read_columns(tmp_path / "none.npz", "index") == {}
 
 
-def test_arrays_of_objects_are_not_loaded(tmp_path):
-    np.savez(tmp_path / "a.npz", a=np.array([{"a": 1}], dtype=object), b=np.arange(3))
-    assert read_array(tmp_path / "a.npz", "b").tolist() == [0, 1, 2]
-    assert read_array(tmp_path / "a.npz", "c") is None
-    with pytest.raises(SegkitError, match="cannot be read"):
-        read_array(tmp_path / "a.npz", "a")
+SOUND = {
+    "index": np.arange(3),
+    "name": np.array(["a", "b", "c"]),
+    "classes": np.array(["x", "y"]),
+    "matrix": np.ones((3, 2, 2), np.int64),
+    "boundary_union": np.ones((3, 2), np.int64),
+    "other": np.zeros(7),
+}
+
+
+def test_columns_that_fit_are_read(tmp_path):
+    np.savez(tmp_path / "a.npz", **SOUND)
+    found = read_columns(tmp_path / "a.npz", "matrix", "boundary_intersection", "name")
+    assert set(found) == {"matrix", "name"}
+    assert (found["matrix"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("matrix", np.ones((3, 2, 3), np.int64)),
+        ("matrix", np.ones((3, 2, 2))),
+        ("matrix", np.array([{"a": 1}], dtype=object)),
+        ("index", np.arange(4)),
+        ("index", np.array(3)),
+        ("classes", np.array(["x"])),
+        ("boundary_union", np.array(["a", "b", "c"])),
+    ],
+)
+def test_columns_that_do_not_fit_together_are_one_line(tmp_path, name, value):
+    np.savez(tmp_path / "a.npz", **SOUND | {name: value})
+    with pytest.raises(SegkitError, match=r"a\.npz' cannot be read \([^\n]+\); do this$"):
+        read_columns(tmp_path / "a.npz", "index", "matrix", "boundary_union", remedy="do this")
