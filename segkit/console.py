@@ -1,5 +1,6 @@
 """What a command says on the terminal: the header, the progress line's words, and the table of scores."""
 
+import errno
 import math
 import os
 import sys
@@ -37,7 +38,15 @@ class Scores(Protocol):
 
 
 class RunConsole(Console):
-    """Standard output that may close while a run goes on, as behind `| head`: what nobody reads is left out, and the run goes on."""
+    """Standard output that may close while a run goes on, as behind `| head` or with its terminal: the run goes on without a reader."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:  # a terminal that is gone
+                raise
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         """Write to nowhere from now on; rich would end the process."""

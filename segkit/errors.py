@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be a name: one line, without signs that steer a terminal."""
+    return printable(text) == text and not {"\n", "\t"} & set(text)
+
+
 class SegkitError(ValueError):
     """A user's mistake, in one line: the offending value, the rule, and the remedy.
 
@@ -46,10 +51,17 @@ class RunStopped(RuntimeError):
         self.signal_number = signal_number
 
 
-def stopping_signals() -> list[signal.Signals]:
-    """The signals that end a command early; not SIGHUP where nohup has it ignored."""
-    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
-    return [signal.SIGTERM, signal.SIGINT, *hangup, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
+def stopping_signals(everywhere: bool = False) -> list[signal.Signals]:
+    """The signals that end a command early: not SIGHUP where nohup has it ignored, SIGUSR1 in a job of SLURM only.
+
+    Args:
+        everywhere: Those of any command, here or not.
+    """
+    told = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name)]  # Windows has none
+    if not everywhere:
+        heard = {"SIGHUP": told and signal.getsignal(told[0]) != signal.SIG_IGN, "SIGUSR1": "SLURM_JOB_ID" in os.environ}
+        told = [number for number in told if heard[number.name]]
+    return [signal.SIGTERM, signal.SIGINT, *told]
 
 
 class RunFailed(RuntimeError):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.errors import SegkitError, printable, unknown
+from segkit.errors import SegkitError, is_name, unknown
 from segkit.inference.arrays import AXES, Floats, bands, flipped, softmax
 from segkit.inference.bands import Band, Bytes, whole
 from segkit.inference.files import Picture, open_picture
@@ -159,7 +159,7 @@ def _card(path: str | Path, session: Any) -> dict[str, Any]:
 def _misfit(card: dict[str, Any], session: Any) -> str | None:
     """What of a card is not as `segkit.export` writes it, or not true of the graph beside it."""
     channels, names, colors = card["in_channels"], card["class_names"], card["colors"]
-    if not _listed(names, str) or not 1 <= len(names) <= 256 or any(name != printable(name) for name in names):
+    if not _listed(names, str) or not 1 <= len(names) <= 256 or not all(map(is_name, names)):
         return "class_names are no list of names"
     if not _listed(colors, list, len(names)) or not all(
         _listed(color, int, 3) and 0 <= min(color) <= max(color) <= 255 for color in colors

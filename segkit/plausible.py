@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from segkit.config import IGNORE_INDEX
-from segkit.errors import printable
+from segkit.errors import is_name
 
 MOMENTS = {"AdamW": {"step", "exp_avg", "exp_avg_sq"}, "SGD": {"momentum_buffer"}}  # what an optimiser keeps for each parameter
 RATES = ("lr", "initial_lr", "params")  # what a scheduler changes, and what is compared by itself
@@ -36,7 +36,7 @@ def refuse_growth(parameters: Mapping[str, Any], state: Mapping[str, Tensor]) ->
 def refuse_nonsense(parameters: Mapping[str, Any]) -> None:
     """Raise a ValueError where classes or colours are none, which would come to light in the middle of a prediction only."""
     names, colors = parameters["class_names"], parameters["colors"]
-    if not names or len(names) > IGNORE_INDEX or not all(isinstance(name, str) and name == printable(name) for name in names):
+    if not names or len(names) > IGNORE_INDEX or not all(isinstance(name, str) and is_name(name) for name in names):
         raise ValueError("class_names are no list of names")
     if len(colors) != len(names) or not all(len(c) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in c) for c in colors):
         raise ValueError(f"colors are not {len(names)} triples in 0..255")

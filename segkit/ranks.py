@@ -51,7 +51,7 @@ class Ranks:
         return cls(dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1)
 
     def sum(self, local: Tensor) -> Tensor:
-        """The sum of `local`, float of any shape, over all processes, the same bits on each; differentiable, see above."""
+        """The sum of `local`, of any shape, over all processes, the same bits on each; differentiable, see above."""
         return _Sum.apply(local) if self.count > 1 else local
 
     def rows(self, function: Callable[[int, Tensor, Tensor], Tensor], rows: list[Tensor], marks: Tensor) -> list[Tensor]:

@@ -5,13 +5,14 @@ import os
 import secrets
 import sys
 import tempfile
+import time
 import weakref
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from segkit.errors import SegkitError
+from segkit.errors import SegkitError, is_name
 
 
 def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Path:
@@ -27,7 +28,7 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
         SegkitError: A name is not one plain folder name, the folder holds a run, or it cannot be made.
     """
     for what, word in (("name", name), ("run_id", run_id)):
-        if word is not None and (word in ("", "..") or Path(word).name != word or not word.isprintable()):
+        if word is not None and (word in ("", "..") or Path(word).name != word or not is_name(word)):
             raise SegkitError(f"{what} {word!r} is no name of one folder; give one without /, .. or control characters")
     while True:
         folder = Path(root) / name / (run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
@@ -35,13 +36,18 @@ def new_run_folder(root: str | Path, name: str, run_id: str | None = None) -> Pa
             if holds_run(folder):
                 raise SegkitError(f"--run_id {run_id}: {str(folder)!r} holds a run; go on with it by --resume, or give another id")
             folder.mkdir(parents=True, exist_ok=run_id is not None)  # else fails where it exists: this is what makes the id ours alone
-        except FileExistsError:
+        except FileExistsError as error:
+            if run_id is not None:
+                raise cannot_write(folder, error) from None
             continue
         except OSError as error:
             raise cannot_write(folder, error) from None
         (folder / "checkpoints").mkdir(exist_ok=True)
         (folder / "panels").mkdir(exist_ok=True)
         return folder
+
+
+LEASE_SECONDS = 120  # after which a file server forgets the lock of a machine that is gone; SLURM starts the job again before that
 
 
 class RunLock:
@@ -68,14 +74,18 @@ class RunLock:
         except PermissionError:  # of another user, whose folder this one may write to
             return
         weakref.finalize(self, os.close, file)
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise SegkitError(
-                f"{str(folder)!r} is being trained by another process; wait for its end or stop it (where there is none: delete {path})"
-            ) from None
-        except OSError:
-            pass
+        patience = time.monotonic() + (LEASE_SECONDS if "SLURM_RESTART_COUNT" in os.environ else 0)
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() >= patience:
+                    rule = f"{str(folder)!r} is being trained by another process"
+                    raise SegkitError(f"{rule}; wait for its end or stop it (where there is none: delete {path})") from None
+                time.sleep(1)
+            except OSError:
+                return
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -110,7 +120,7 @@ def make_folder(folder: Path) -> None:
 
 def cannot_write(folder: Path, error: OSError) -> SegkitError:
     """The error for a folder of results that cannot be made."""
-    return SegkitError(f"cannot make the folder {str(folder)!r} ({error.strerror}); choose a place that you may write to")
+    return SegkitError(f"cannot write to the folder {str(folder)!r} ({error.strerror}); choose a place that you may write to")
 
 
 def newest_run(root: str | Path) -> Path:
@@ -126,9 +136,9 @@ def newest_run(root: str | Path) -> Path:
     return saved[-1].parents[1]
 
 
-def checkpoints(folder: Path) -> tuple[Path, Path, Path]:
+def checkpoints(folder: Path) -> tuple[Path, ...]:
     """The checkpoints that a run folder may hold and that a run can go on from, the newest first."""
-    return tuple(folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best"))  # type: ignore[return-value]
+    return tuple(folder / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best"))
 
 
 def holds_run(folder: Path) -> bool:
@@ -163,10 +173,11 @@ def damage(path: str | Path) -> str | None:
     return f"the checksum of its record {broken!r} is wrong" if broken else None
 
 
-def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -> Path:
+def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last", resuming: bool = False) -> Path:
     """The checkpoint file that `path` means: itself, or the last or best one of a run folder.
 
-    Where the last one is damaged or missing, it is the one before, or at last the best one, and a line on stderr says so.
+    Where the last one is damaged or missing, it is the one before, and a line on stderr says so; a run that goes on takes the best one
+    where that is all there is.
 
     Raises:
         SegkitError: `path` is a URL, does not exist, or holds no such checkpoint that is sound.
@@ -180,7 +191,7 @@ def find_checkpoint(path: str | Path, which: Literal["last", "best"] = "last") -
         raise SegkitError(f"{str(path)!r} does not exist; give a run folder (runs/NAME/ID) or a .ckpt file")
     wanted = path / "checkpoints" / f"{which}.ckpt"
     faults: list[str] = []
-    candidates = checkpoints(path) if which == "last" else (wanted,)
+    candidates = (wanted,) if which == "best" else checkpoints(path) if resuming else checkpoints(path)[:2]
     for found in candidates:
         try:
             fault = damage(found)
@@ -209,7 +220,7 @@ def resumable(folder: Path) -> Path | None:
     last = folder / "checkpoints" / "last.ckpt"
     if not any(path.exists() for path in checkpoints(folder)):
         return None
-    found = find_checkpoint(folder)
+    found = find_checkpoint(folder, resuming=True)
     if found != last:
         with contextlib.suppress(FileNotFoundError):  # missing, or another process was quicker
             os.replace(last, last.with_name("damaged.ckpt"))

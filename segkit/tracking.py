@@ -26,8 +26,8 @@ from segkit.errors import RunStopped
 from segkit.metrics_file import FolderLogger
 
 log = logging.getLogger(__name__)
-# What a server that is gone, or never answers, may cost a run, all in all; what is not uploaded stays in the run folder for `wandb sync`.
 FLUSH_SECONDS = 1.0  # between two moments at which wandb's file has all that was logged
+# What a server that is gone, or never answers, may cost a run, all in all; what is not uploaded stays in the run folder for `wandb sync`.
 INIT_SECONDS = 15.0  # at the start
 TABLE_SECONDS = 5.0  # of the calls by which wandb asks the server about a table, and waits for its answer
 FINISH_SECONDS = 20.0  # for what is left to upload at the end

@@ -1,6 +1,8 @@
 """What several rooms of the tests need: real data, made-up data, and a stand-in for the segmentation task with a trainer around it."""
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,18 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("no shared data here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_loader_process_stays():
+    """Loader processes that an error has left, which live as long as its traceback, end with their test: they hold its open files."""
+    yield
+    if left := [child for child in multiprocessing.active_children() if child.daemon]:
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each
+        for child in left:
+            child.kill()
+            child.join()
+        signal.signal(signal.SIGCHLD, handler)
 
 
 @pytest.fixture

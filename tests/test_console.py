@@ -1,5 +1,10 @@
 import io
 import math
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 from rich.console import Console
@@ -56,3 +61,31 @@ def test_a_path_in_the_header_is_never_broken():
     console = Console(file=io.StringIO(), width=40)
     console.print(header({"run folder": path}), soft_wrap=True)
     assert path in console.file.getvalue()
+
+
+def test_a_terminal_that_goes_leaves_the_run_without_a_reader(tmp_path):
+    """Its every write is an input/output error then, where a pipe's is a signal of its own."""
+    program = """
+import sys
+from rich.progress import Progress
+from segkit.console import RunConsole
+console = RunConsole()
+bar = Progress(console=console)
+bar.start()
+print("begun", flush=True)
+sys.stdin.readline()
+console.print("nobody reads this")
+bar.stop()
+open("done", "w").close()
+"""
+    owner, terminal = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=terminal, cwd=tmp_path, env=environment)
+    os.close(terminal)
+    said = b""
+    while b"begun" not in said:
+        said += os.read(owner, 1000)
+    os.close(owner)
+    process.communicate(b"go on\n", timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "done").exists()

@@ -97,7 +97,7 @@ def test_no_checkpoint_is_one_line(tmp_path, monkeypatch, path, message):
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SegkitError, match="cannot make the folder .*choose a place") as error:
+    with pytest.raises(SegkitError, match="cannot write to the folder .*choose a place") as error:
         new_run_folder(tmp_path / "file", "a")
     assert "\n" not in str(error.value)
 
@@ -149,3 +149,28 @@ def test_one_process_trains_in_a_run_folder(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
     again = RunLock(tmp_path)  # no process is in its own way
     assert lock is not again
+
+
+def test_a_run_id_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/y").write_text("")
+    with pytest.raises(SegkitError, match=r"cannot write to the folder .*x/y' \(File exists\); choose a place"):
+        new_run_folder(tmp_path, "x", "y")
+
+
+@pytest.mark.parametrize("word", ["a\nb", "a\tb", "a\x1b[31m", "..", "a/b", ""])
+def test_what_cannot_be_the_name_of_a_folder(tmp_path, word):
+    with pytest.raises(SegkitError, match="is no name of one folder"):
+        new_run_folder(tmp_path, word)
+
+
+def test_names_in_any_script_are_names(tmp_path):
+    assert new_run_folder(tmp_path, "\u5b9f\u9a13\u3000\u4e00", "\U0001f469\u200d\U0001f52c").is_dir()
+
+
+def test_evaluation_takes_no_best_checkpoint_for_the_last(tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    save(tmp_path / "run", "best.ckpt")
+    with pytest.raises(SegkitError, match=r"checkpoints/last\.ckpt"):
+        find_checkpoint(tmp_path / "run")
+    assert find_checkpoint(tmp_path / "run", resuming=True).name == "best.ckpt"

@@ -10,8 +10,10 @@ import numpy as np
 
 from segkit.ablation.counts import Counts, iou
 from segkit.ablation.fairness import Difference, differences
+from segkit.ablation.records import AGAIN
 from segkit.ablation.stats import Contrast, Score, adjust, contrast
 from segkit.ablation.study import Study, StudyArm
+from segkit.errors import SegkitError
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,13 @@ def _contrasts(found: Comparison, margin: float | None, resamples: int) -> Compa
 
 def _bands(arm: StudyArm, seeds: Iterable[int]) -> Counts | None:
     """Boundary regions shared and covered; None where a run has not measured them."""
-    counted = [[arm.finished[seed].per_image(f"boundary_{what}") for seed in seeds] for what in ("intersection", "union")]
-    shared, covered = ([array for array in arrays if array is not None] for arrays in counted)
-    return Counts(np.stack(shared), np.stack(covered)) if len(shared) == len(counted[0]) else None
+    runs = [arm.finished[seed] for seed in seeds]
+    counted = [(run.per_image("boundary_intersection"), run.per_image("boundary_union")) for run in runs]
+    pairs = [(shared, covered) for shared, covered in counted if shared is not None and covered is not None]
+    for run, (shared, covered) in zip(runs, pairs, strict=False):
+        if (shared > covered).any():
+            raise SegkitError(f"{str(run.evaluation / 'per_image.npz')!r} has boundaries that share more than they cover; {AGAIN}")
+    return Counts(np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])) if len(pairs) == len(runs) else None
 
 
 def _adjusted(comparisons: dict[str, Comparison]) -> dict[str, Comparison]:

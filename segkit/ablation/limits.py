@@ -62,7 +62,7 @@ def _runs(study: Study) -> Iterator[str]:
     if len(software) > 1 or len(code) > 1:
         yield "Software or code changed between seeds: fair within a seed, but the spread of the seeds holds that change too."
     if mixed := sum(bool(run.provenance.get("earlier")) for _, run in study.of_state("finished")):
-        yield f"Software, code or device changed within {several(mixed, 'run')}, which went on elsewhere than begun: see provenance.json."
+        yield f"Software, code, device or threads changed within {several(mixed, 'run')} that went on: see their provenance.json."
     if not study.baseline.config.get("deterministic"):
         yield "Deterministic algorithms were off: the same run again may score a little differently on some devices."
 

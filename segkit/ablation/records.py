@@ -65,12 +65,13 @@ LENGTHS = {"N": "index", "K": "classes", "F": "frequency"}
 AGAIN = "delete the run's folder to do it again"
 
 
-def read_record(path: Path, kind: Any) -> dict[str, Any]:
+def read_record(path: Path, kind: Any, remedy: str = AGAIN) -> dict[str, Any]:
     """The object in a file; empty where there is none.
 
     Args:
         path: A JSON file.
         kind: A type, an `Each`, `[kind]` for a list, or kinds by name; other names may hold anything.
+        remedy: What the user can do about a file that is broken.
 
     Raises:
         SegkitError: It cannot be read, or something in it is of another kind.
@@ -83,7 +84,7 @@ def read_record(path: Path, kind: Any) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise broken(path, error) from error
+        raise broken(path, error, remedy) from error
     return values
 
 
@@ -119,6 +120,8 @@ def read_columns(path: Path, *names: str, remedy: str = AGAIN) -> dict[str, np.n
             kinds, shape = COLUMNS[name]
             if column.dtype.kind not in kinds or column.shape != tuple(sizes[letter] for letter in shape):
                 raise _Misfit(f"{name} is {column.dtype} {list(column.shape)}")
+            if "i" in kinds and column.size and column.min() < 0:
+                raise _Misfit(f"{name} has counts below 0")
     except FileNotFoundError:
         return {}
     except Exception as error:  # numpy reports a broken archive in a dozen ways

@@ -100,7 +100,7 @@ def run_all(executor: Executor, trials: Sequence[Trial], retry_failed: bool, cha
         changed: Told the state of every trial, by folder, now and whenever something may have changed.
 
     Raises:
-        RunStopped: SIGINT, SIGTERM or SIGHUP; all trials have saved what they need to go on.
+        RunStopped: One of `stopping_signals`; all trials have saved what they need to go on.
     """
     states: dict[str, Any] = {trial.folder: state(trial) for trial in trials}
     first = {trial.folder: trial for trial in trials}

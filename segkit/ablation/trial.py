@@ -19,12 +19,13 @@ from typing import IO, Any, Literal
 
 import yaml
 
+from segkit.errors import stopping_signals
 from segkit.runs import checkpoints, write_whole
 
 State = Literal["finished", "failed", "interrupted", "busy", "waiting"]
 KEPT = {".lock", "log.txt", "attempts.json"}  # what a new start leaves in the folder
 COMMAND = [sys.executable, "-m", "segkit.cli"]
-STOPPED = {130, 143}  # exit codes of a run that a signal has stopped
+STOPPED = {128 + number for number in stopping_signals(everywhere=True)}  # exit codes of a run that a signal has stopped
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}  # signals that a program gives itself
 
 

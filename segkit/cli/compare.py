@@ -117,12 +117,14 @@ def up_to_date(evaluation: Evaluation, config: EvalConfig) -> bool:
         return False
     if not isinstance(values, dict):
         return False
+    same = all(values.get(name) == value for name, value in evaluation.about.items() if name != "checkpoint")
+    if not same or not all(name in values for name in ("boundary", "artefacts", "calibration") if getattr(config, name)):
+        return False
     try:
         read_counts(evaluation.folder)
     except SegkitError:
         return False
-    same = all(values.get(name) == value for name, value in evaluation.about.items() if name != "checkpoint")
-    return same and all(name in values for name in ("boundary", "artefacts", "calibration") if getattr(config, name))
+    return True
 
 
 def compare_results(folders: Sequence[Path], resamples: int) -> Compared:

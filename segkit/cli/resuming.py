@@ -1,8 +1,10 @@
 """How a run goes on: where its configuration is, what of it may change, and whether its files belong together."""
 
 import json
+import os
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ import yaml
 from segkit.cli.parsing import saved_config
 from segkit.config import TrainConfig
 from segkit.errors import SegkitError
-from segkit.runs import checkpoints, find_checkpoint, write_whole
+from segkit.runs import checkpoints, find_checkpoint
 from segkit.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -27,21 +29,23 @@ CHANGEABLE |= {f"trainer.{name}" for name in ("accelerator", "devices", "num_nod
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run was started with; one that is lost is written again from a checkpoint, which has it too."""
-    path, checkpoint = folder / "config.yaml", None
-    if any(map(Path.is_file, checkpoints(folder))):
-        lost = not path.exists() or (path.is_file() and not path.stat().st_size)  # a power cut leaves an empty file
-        checkpoint = find_checkpoint(folder) if lost else None
-    if checkpoint and (saved := options_of(checkpoint)):
-        write_whole(path, yaml.safe_dump(saved, sort_keys=False))
-        sys.stderr.write(f"{path} was lost; it is written again from {checkpoint.name}\n")
+    path = folder / "config.yaml"
+    lost = not path.exists() or (path.is_file() and not path.stat().st_size)  # a power cut leaves an empty file
+    if lost and any(map(Path.is_file, checkpoints(folder))):
+        from segkit.checkpoint import load_checkpoint
+
+        checkpoint = find_checkpoint(folder, resuming=True)
+        if saved := options_in(load_checkpoint(checkpoint), checkpoint):
+            own = path.with_name(f".config.{secrets.token_hex(4)}.yaml")  # all processes of a run may be here at once
+            own.write_text(yaml.safe_dump(saved, sort_keys=False))
+            os.replace(own, path)
+            sys.stderr.write(f"{path} was lost; it is written again from {checkpoint.name}\n")
     return dict(read_yaml(path, f"{str(folder)!r} is no run folder, give runs/NAME/ID: config.yaml cannot be read", dict))
 
 
-def options_of(checkpoint: Path) -> dict[str, Any] | None:
+def options_in(state: Mapping[str, Any], checkpoint: Path) -> dict[str, Any] | None:
     """The configuration in a checkpoint, with defaults for what was no option then; None where it has none."""
-    from segkit.checkpoint import load_checkpoint
-
-    saved = load_checkpoint(checkpoint).get("config")
+    saved = state.get("config")
     return None if saved is None else dict(plain(asdict(saved_config(saved, checkpoint))))
 
 
@@ -79,21 +83,21 @@ def plain(value: Any) -> Any:
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def hold_network(task: "SegmentationTask", checkpoint: Path, double: bool) -> None:
+def hold_network(task: "SegmentationTask", state: Mapping[str, Any], checkpoint: Path, double: bool) -> None:
     """Raises a SegkitError where a checkpoint is not of the network, or the optimiser, that a run's configuration describes.
 
     Both files may have been edited by anybody.
 
     Args:
         task: The network.
-        checkpoint: What it is to go on from.
+        state: What it is to go on from.
+        checkpoint: Where that was read.
         double: Whether it trains in 64 bits.
     """
-    from segkit.checkpoint import load_checkpoint
     from segkit.plausible import refuse_other_updates, refuse_others
 
     try:
-        state, network = load_checkpoint(checkpoint), task.state_dict()
+        network = task.state_dict()
         for part in [part for part in ("state_dict", "raw_state_dict") if part in state]:
             refuse_others(network, state[part])
             for name, value in state[part].items():
@@ -103,7 +107,7 @@ def hold_network(task: "SegmentationTask", checkpoint: Path, double: bool) -> No
         if type(state["global_step"]) is not int or state["global_step"] < 0:
             raise ValueError(f"its step is {state['global_step']!r}")
     except (ValueError, AttributeError, TypeError, LookupError) as error:
-        raise SegkitError(f"config.yaml describes another network than {checkpoint} ({error}); put back the one of the run") from error
+        raise SegkitError(f"config.yaml and {checkpoint} are not of one training ({error}); put back what belongs together") from error
 
 
 def has_results(folder: Path, steps: int) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -32,24 +33,26 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except RunStopped as stopped:
         sys.exit(_complain(stopped, 128 + stopped.signal_number))
     except BrokenPipeError:
+        if not _unread():
+            raise
         sys.exit(_broken_pipe())
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            sys.exit(_complain(_want(error), 1))
         where = f" {str(error.filename)!r}" if error.filename else ""
         if error.errno in FULL:
             line = f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"
         elif error.errno in LOST:
             line = f"the disk fails{where} ({error.strerror}); see to it, then go on: what is complete is kept"
         elif error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.is_dir():
-            line = f"cannot write{where}: somebody has removed its folder"
+            line = f"cannot use{where}: somebody has removed its folder"
         else:
             raise
         sys.exit(_complain(RunFailed(line), 1))
     except Exception as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in WANT):
             raise
-        said = " ".join(str(error).split()) or "Python's own"
-        line = f"there is not enough memory ({said[:200]}); take smaller batches, crops or tiles, --recompute true, or fewer workers"
-        sys.exit(_complain(RunFailed(line), 1))
+        sys.exit(_complain(_want(error), 1))
     except KeyboardInterrupt:
         sys.exit(130)
     except SystemExit as leave:
@@ -62,11 +65,25 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _want(error: Exception) -> RunFailed:
+    said = " ".join(str(error).split()) or "Python's own"
+    return RunFailed(f"there is not enough memory ({said[:200]}); take smaller batches, crops or tiles, --recompute true, or fewer workers")
+
+
 def _leave(number: int, frame: Any) -> NoReturn:
     """Says which signal it was, and cleans up on the way out, which no `except Exception` of a library hinders."""
     with suppress(OSError):  # a terminal that is closed
         sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
     sys.exit(128 + number)
+
+
+def _unread() -> bool:
+    """Whether standard output is the pipe that is broken, where the system can tell."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _broken_pipe() -> int:

@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from segkit.cli.parsing import Parser, given
-from segkit.cli.resuming import has_results, hold_network, hold_options, options_of, plain, read_config, refuse_changes
+from segkit.cli.resuming import has_results, hold_network, hold_options, options_in, plain, read_config, refuse_changes
 from segkit.config import TrainConfig, TrainerConfig, from_dict
 from segkit.errors import SegkitError
 from segkit.runs import holds_run, write_whole
@@ -101,18 +102,15 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     }
 
 
-def measured_channels(config: TrainConfig, data: "SegmentationDataModule", checkpoint: Path | None) -> Moments | None:
+def measured_channels(config: TrainConfig, data: "SegmentationDataModule", state: Mapping[str, Any] | None) -> Moments | None:
     """Mean and deviation of the training images, where the configuration wants them.
 
     Every process takes them from sums that are exact, so that all have the same; a resumed run goes on with those in its checkpoint.
     """
     if config.data.normalize != "dataset" or (config.data.mean and config.data.std):
         return None
-    if checkpoint:
-        from segkit.checkpoint import load_checkpoint
-
-        saved = load_checkpoint(checkpoint)["hyper_parameters"]
-        return saved["mean"], saved["std"]
+    if state:
+        return state["hyper_parameters"]["mean"], state["hyper_parameters"]["std"]
     from segkit.data.statistics import measure_channels
 
     return measure_channels(data.sources["train"], 2**config.data.bits - 1)
@@ -177,6 +175,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     """Trains as `config` says; `resume` is a run folder to go on with."""
     from segkit import preflight
     from segkit.callbacks import EMA, Checkpoints, PanelCallback, Throughput
+    from segkit.checkpoint import load_checkpoint
     from segkit.console import RunConsole, header
     from segkit.data.module import SegmentationDataModule
     from segkit.models.fingerprint import initial_hash
@@ -196,7 +195,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     first = first_process()
     lock = RunLock(resume) if resume and first else None
     checkpoint = resumable(resume) if resume else None
-    saved = options_of(checkpoint) if checkpoint else None
+    state = load_checkpoint(checkpoint) if checkpoint else None
+    saved = options_in(state, checkpoint) if checkpoint and state else None
     if checkpoint and saved:
         hold_options(config, saved, checkpoint)
     if config.data.root is not None:  # evaluation and resumption find the data from any folder
@@ -204,42 +204,39 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
     data.prepare(world, read=first)
-
-    def budget(options: TrainerConfig) -> int:
-        return options.max_epochs * data.steps_per_epoch(world, options.accumulate) if options.max_epochs else options.max_steps
-
-    steps = budget(config.trainer)
+    steps = budget(config.trainer, data, world)
+    before = budget(TrainerConfig(**saved["trainer"]), data, world) if saved else steps
     config.trainer.val_every = config.trainer.val_every or max(steps // 10, 1)  # a resumed run with a larger budget keeps its interval
     # the rule of the schedule, before anything is built or made
     learning_rate_factor(config.schedule, round(config.warmup * steps), steps)
-    measured = measured_channels(config, data, checkpoint)
+    measured = measured_channels(config, data, state)
     task = build_task(config, data.classes.names, data.classes.colors, data.class_weights(config.class_weights), measured)
+    task.names = {split: data.sources[split].name for split in ("train", "val")}
     if config.recompute:
         recompute_activations(task.model)
-    if checkpoint:
-        hold_network(task, checkpoint, config.trainer.precision == "64-true")
-    name = run_name(config)
+    if checkpoint and state:
+        hold_network(task, state, checkpoint, config.trainer.precision == "64-true")
+    del state
     trainer = build_trainer(config.trainer, max_steps=steps, deterministic=config.deterministic)
     preflight.before_steps(config, resume or Path(config.runs), task.model, data, world // config.trainer.num_nodes, first)
+    name, start = run_name(config), initial_hash(task.model)
     if first:
         folder = resume or new_run_folder(config.runs, name, config.run_id)
         os.environ[RUN_FOLDER] = str(folder)
+        lock = lock or RunLock(folder)  # held until this function is left
+        # of a resumed run too, or its new budget would be forgotten by the next --resume
+        write_whole(folder / "config.yaml", yaml.safe_dump(plain(asdict(config)), sort_keys=False))
     else:
         folder = resume or Path(os.environ.get(RUN_FOLDER) or Path(config.runs, name, config.run_id or "RUN"))
-    values, start = plain(asdict(config)), initial_hash(task.model)
-    lock = lock or (RunLock(folder) if first else None)  # held until this function is left
-    if first:  # of a resumed run too, or its new budget would be forgotten by the next --resume
-        write_whole(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False))
-    tags = [operator_name(config), config.decoder, config.encoder]
-    loggers, tracking = build_loggers(config.wandb, folder, name, {**flat(values), "initial_hash": start[:12]}, tags, bool(resume))
     record = provenance(config, task.model, steps, trainer.world_size)
     earlier = earlier_parts(folder, record) if checkpoint else []
     record |= {"earlier": earlier} if earlier else {}
+    told = {**flat(plain(asdict(config))), "initial_hash": start[:12]}
+    loggers, tracking = build_loggers(
+        config.wandb, folder, name, told, [operator_name(config), config.decoder, config.encoder], bool(resume)
+    )
     with tracked(loggers):
         trainer.loggers, console = loggers, RunConsole()
-        if resume and checkpoint is None and first:
-            rewind(loggers, 0)
-            console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
         trainer.callbacks += [  # type: ignore[attr-defined]
             *([EMA(config.ema)] if config.ema else []),
             Provenance(folder, record, data.stream),
@@ -250,9 +247,12 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
             Throughput(),
             Validations(again=checkpoint is not None and not has_results(folder, steps)),
         ]
-        before = budget(TrainerConfig(**saved["trainer"])) if saved else steps
-        longer = f"; {before} until now: from here on the learning rate is that of a run of {steps}" if before != steps else ""
+        if resume and checkpoint is None and first:
+            rewind(loggers, 0)
+            console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
         if first:
+            longer = f"; {before} until now: from here on the learning rate is that of a run of {steps}" if before != steps else ""
+            changed = differences(earlier[-1], record) if earlier else []
             rows = {
                 "operator": operator_start(config),
                 "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",
@@ -262,13 +262,11 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
                 "budget": f"{steps} steps of {config.data.batch_size * world * config.trainer.accumulate} images{longer}",
                 "run folder": str(folder),
                 "W&B": tracking,
+                **({"note": f"goes on under other conditions, so not to the bit: {'; '.join(changed)}"} if changed else {}),
             }
-            if earlier and (changed := differences(earlier[-1], record)):
-                rows["note"] = f"goes on under other conditions, so not to the bit: {'; '.join(changed)}"
             console.print(header(rows), soft_wrap=True)
         if config.compile:
             task.model.compile()
-        task.names = {split: data.sources[split].name for split in ("train", "val")}
         with rewriting(config.rewrite), together(trainer, f"go on with --resume {folder}"):
             fit(trainer, task, data, checkpoint)
             per_image = gather_per_image(task) if task.validation_scores else None  # every process takes part
@@ -279,19 +277,21 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
             console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
 
 
+def budget(options: TrainerConfig, data: "SegmentationDataModule", world: int) -> int:
+    """Optimiser steps of a training by so many processes."""
+    return options.max_epochs * data.steps_per_epoch(world, options.accumulate) if options.max_epochs else options.max_steps
+
+
 def fit(trainer: "Trainer", task: "SegmentationTask", data: "SegmentationDataModule", checkpoint: Path | None) -> None:
     """Trains, from a checkpoint where there is one.
 
     Raises:
         SegkitError: Lightning stumbles over the checkpoint, which a stranger may have written.
     """
-    from segkit.stopping import StopSignals
-
-    (signals,) = (callback for callback in trainer.callbacks if isinstance(callback, StopSignals))  # type: ignore[attr-defined]
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(checkpoint) if checkpoint else None)
     except (LookupError, TypeError, AttributeError) as error:
-        if checkpoint is None or signals.step >= 0:  # training has begun
+        if not any("restore" in frame.name for frame in traceback.extract_tb(error.__traceback__)):
             raise
         said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise SegkitError(f"{checkpoint} is no checkpoint to go on from ({said}); take it from a copy, or train again") from error

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segkit.config import IGNORE_INDEX
-from segkit.errors import SegkitError, printable
+from segkit.errors import SegkitError, is_name
 
 Color = tuple[int, int, int]
 Counts = np.ndarray[Any, np.dtype[np.int64]]
@@ -29,7 +29,7 @@ class Classes:
 
     def __post_init__(self) -> None:
         for name in self.names:
-            if printable(name) != name:
+            if not is_name(name):
                 raise SegkitError(f"class {name!r}: give it a name without control characters")
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ def read_classes(path: str | Path) -> Classes:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = re.fullmatch(r"\s*(\d{1,9})\s+(.+?)(?:\s+#([0-9a-fA-F]{6}))?\s*", line)
-        if match is None or "#" in match[2] or printable(match[2]) != match[2]:
+        if match is None or "#" in match[2] or not is_name(match[2]):
             raise SegkitError(f"{path}, line {number}: {line.strip()[:80]!r} is not a class; write it as: id name #rrggbb")
         label, name = int(match[1]), match[2]
         if label in found or any(name == other for other, _ in found.values()):

@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from functools import cached_property, partial
 from multiprocessing import active_children
@@ -25,7 +26,7 @@ from segkit.data.open import open_sources
 from segkit.data.sampler import EvalBatchSampler, StepBatchSampler
 from segkit.data.source import Source
 from segkit.data.transforms import TrainTransform
-from segkit.errors import SegkitError
+from segkit.errors import SegkitError, stopping_signals
 
 PREFETCH = 4  # batches that a loader process has ready
 
@@ -252,13 +253,15 @@ def begin_worker(worker: int, sharing: str) -> None:
     torch.set_num_threads(1)
     torch.multiprocessing.set_sharing_strategy(sharing)  # type: ignore[no-untyped-call]  # which `spawn` does not hand down
     sys.excepthook = _quiet
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in set(stopping_signals(everywhere=True)) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def end_workers() -> None:
     """Ends loader processes that an error has left: Python sends them a single SIGTERM, which they ignore, and waits for them for ever."""
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own would raise an error for each
     for child in active_children():
         if child.daemon:  # one that Python would not leave alone either
             child.kill()

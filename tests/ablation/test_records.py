@@ -80,6 +80,7 @@ def test_columns_that_fit_are_read(tmp_path):
         ("matrix", np.array([{"a": 1}], dtype=object)),
         ("index", np.arange(4)),
         ("index", np.array(3)),
+        ("matrix", np.full((3, 2, 2), -1)),
         ("classes", np.array(["x"])),
         ("boundary_union", np.array(["a", "b", "c"])),
     ],

@@ -225,7 +225,7 @@ def test_names_that_mean_something_elsewhere(tmp_path, write_study):
 def test_the_folder_must_take_files(tmp_path, write_study):
     study = load_study(write_study(tmp_path, {"a": 0}, seeds=1))
     (tmp_path / "file").touch()
-    with pytest.raises(SegkitError, match="cannot make the folder"):
+    with pytest.raises(SegkitError, match="cannot write to the folder"):
         write_report(study, tmp_path / "file")
 
 

@@ -55,5 +55,5 @@ def test_arms_that_would_share_a_file_are_refused(tmp_path, make_plan):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, make_plan):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SegkitError, match="cannot make the folder"):
+    with pytest.raises(SegkitError, match="cannot write to the folder"):
         export_sweep(make_plan([{"lr": 1.0}]), tmp_path / "file" / "sweep", TRAIN)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.ablation.trial import run_trial, state
+from segkit.ablation.trial import STOPPED, run_trial, state
 
 ROOT = Path(__file__).parents[2]
 STEPS = {"steps": "1 2 3 4 5 "}
@@ -145,3 +145,7 @@ def test_all_killed_at_once_goes_on_and_no_step_counts_twice(make_trial, stub, w
 
 def children(pid):
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_run_that_any_signal_has_stopped_is_no_failed_one():
+    assert {128 + number for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)} == STOPPED

@@ -82,5 +82,5 @@ def test_a_wrong_option_is_one_line(capsys):
 @pytest.mark.parametrize("option", ["--out", "--write_config"])
 def test_a_place_that_cannot_be_written_is_told_before_the_work(make_folder, tmp_path, option):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SegkitError, match="cannot make the folder"):
+    with pytest.raises(SegkitError, match="cannot write to the folder"):
         main(options(make_folder(), tmp_path / "out", option, str(tmp_path / "file/inside/x.yaml")))

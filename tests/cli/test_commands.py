@@ -102,7 +102,7 @@ def test_evaluation_says_what_is_missing(folder):
     run = train("--trainer.max_steps", "1", "--data.scenes_test", "0")
     with pytest.raises(SegkitError, match="--split test: the data has train, val only"):
         evaluation.main([str(run), "--split", "test"])
-    with pytest.raises(SegkitError, match=r"cannot make the folder .*choose a place"):
+    with pytest.raises(SegkitError, match=r"cannot write to the folder .*choose a place"):
         evaluation.main(["--out", str(run / "config.yaml" / "inside")])
     evaluation.main([str(run / "checkpoints" / "best.ckpt"), "--out", "here", "--images", "0"])
     assert {p.name for p in Path("here").iterdir()} == {"metrics.json", "per_image.npz", "per_image.csv", "confusion.png"}

@@ -143,7 +143,7 @@ def test_no_garbage_is_taken_for_safetensors(tmp_path):
         load_safetensors(tmp_path / "a.safetensors")
 
 
-VALUES = [None, -1, 0, 10**6, 10**30, float("inf"), float("nan"), "x", "x" * 10**5, "", [], {}, ["a"], [[1]], [10**6] * 2, True, b"x"]
+VALUES = [None, -1, 0, 10**7, 10**30, float("inf"), float("nan"), "x", "x" * 10**5, "", [], {}, ["a"], [[1]], [10**6] * 2, True, b"x"]
 VALUES += [torch.zeros(2), "../../x", "\0"]
 
 

@@ -326,6 +326,7 @@ preflight.check_writable(Path("runs"))
 @pytest.mark.parametrize(("error", "says"), [
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has"), "(CUDA out of memory. Tried to allocate 20"),
     (MemoryError("Unable to allocate 1.00 GiB for an array with shape (1,)"), "(Unable to allocate 1.00 GiB"),
+    (OSError(12, "Cannot allocate memory"), "([Errno 12] Cannot allocate memory)"),
     (MemoryError(), "(Python's own); take smaller"),
 ])  # fmt: skip
 def test_memory_that_runs_out_is_one_line_wherever_it_is(error, says, capsys):

@@ -271,7 +271,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(lab, serve, tmp_path):
     [
         ("raise OSError(5, os.strerror(5), 'a/b')", "the disk fails 'a/b' (Input/output error); see to it, then go on: what is complete"),
         ("raise OSError(28, os.strerror(28), 'a/b')", "cannot write 'a/b' (No space left on device); make room, then go on: what is"),
-        ("write_whole(Path('runs/x/y/config.yaml'), '')", "cannot write 'runs/x/y/config.yaml': somebody has removed its folder"),
+        ("write_whole(Path('runs/x/y/config.yaml'), '')", "cannot use 'runs/x/y/config.yaml': somebody has removed its folder"),
     ],
     ids=["fails", "full", "removed"],
 )

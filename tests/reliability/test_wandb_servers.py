@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,7 @@ def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path, account):
     def leave(number, frame):
         sys.exit(143)
 
+    import_module("wandb")  # which takes a while
     before = signal.signal(signal.SIGALRM, leave)
     try:
         with Server("silent") as server:

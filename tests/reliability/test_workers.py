@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from segkit.cli.eval import main as evaluate
 from segkit.config import DataConfig
 from segkit.data.dataset import EvalDataset, TrainDataset
-from segkit.data.module import SegmentationDataModule, end_workers
+from segkit.data.module import SegmentationDataModule
 from segkit.data.open import open_sources
 from segkit.data.shards import write_shards
 from segkit.errors import RunFailed
@@ -140,7 +140,6 @@ def test_a_loader_process_that_is_killed_is_one_line(lab, monkeypatch, command):
     words = words if command == "train" else ["runs/lost/run", "--split", "val", "--accelerator", "cpu"]
     with pytest.raises(RunFailed) as failed:
         (lab.train if command == "train" else lambda *words: evaluate(words))(*words)
-    end_workers()  # as at the end of the process
     assert re.fullmatch(lost, str(failed.value))
 
 
