@@ -1,6 +1,7 @@
 """What the runs of an ablation have left in files, which strangers may have written: held to the kinds that a report counts on."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,7 +102,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and all(fits(v, kind[0]) for v in value)
     if isinstance(kind, Mapping):
         return isinstance(value, dict) and all(fits(value[name], of) for name, of in kind.items() if name in value)
-    return isinstance(value, kind)
+    return isinstance(value, kind) and not (isinstance(value, float) and not math.isfinite(value))  # segkit writes null for those
 
 
 def read_columns(path: Path, *names: str, remedy: str = AGAIN) -> dict[str, np.ndarray]:

@@ -4,7 +4,8 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,12 +223,11 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     name, start = run_name(config), initial_hash(task.model)
     if first:
         folder = resume or new_run_folder(config.runs, name, config.run_id)
-        os.environ[RUN_FOLDER] = str(folder)
         lock = lock or RunLock(folder)  # held until this function is left
         # of a resumed run too, or its new budget would be forgotten by the next --resume
         write_whole(folder / "config.yaml", yaml.safe_dump(plain(asdict(config)), sort_keys=False))
     else:
-        folder = resume or Path(os.environ.get(RUN_FOLDER) or Path(config.runs, name, config.run_id or "RUN"))
+        folder = resume or Path((not config.run_id and os.environ.get(RUN_FOLDER)) or Path(config.runs, name, config.run_id or "RUN"))
     record = provenance(config, task.model, steps, trainer.world_size)
     earlier = earlier_parts(folder, record) if checkpoint else []
     record |= {"earlier": earlier} if earlier else {}
@@ -235,7 +235,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     loggers, tracking = build_loggers(
         config.wandb, folder, name, told, [operator_name(config), config.decoder, config.encoder], bool(resume)
     )
-    with tracked(loggers):
+    with tracked(loggers), told_to_others(folder):
         trainer.loggers, console = loggers, RunConsole()
         trainer.callbacks += [  # type: ignore[attr-defined]
             *([EMA(config.ema)] if config.ema else []),
@@ -275,6 +275,16 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         elif first:
             done = f"nothing left to do: the run is at step {trainer.global_step} of {steps}; give a larger --trainer.max_steps to go on"
             console.print(done if resume else "no validation ran, so there are no scores", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def told_to_others(folder: Path) -> Iterator[None]:
+    """Tells the processes that this one starts where the run is."""
+    os.environ[RUN_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(RUN_FOLDER)
 
 
 def budget(options: TrainerConfig, data: "SegmentationDataModule", world: int) -> int:

@@ -14,6 +14,8 @@ from segkit.errors import SegkitError
     [
         (1, int | None, True),
         ("1", int | None, False),
+        (float("nan"), float, False),
+        ({"seconds": float("inf")}, DONE, False),
         ({"a": 1, "b": None}, NUMBERS, True),
         ({"a": 1, "b": []}, NUMBERS, False),
         ({"3": 1.5}, BY_RADIUS, True),

@@ -38,12 +38,14 @@ def running(pid):
     pytest.param("second", "training", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_killed_process_ends_the_other(lab, victim, when):
-    words = [*lab.tiny, "--trainer.devices", "2", "--trainer.log_every", "1", "--name", "lost", "--run_id", "run", *WHEN[when].split()]
+    words = [*lab.tiny, "--trainer.devices", "2", "--trainer.log_every", "1", "--name", "lost", *WHEN[when].split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
     first = subprocess.Popen([sys.executable, str(ROOT / "scripts/train.py"), *words], **options)
-    table, deadline = Path("runs/lost/run/metrics.csv"), time.monotonic() + 120
-    while not (table.exists() and len(table.read_text().splitlines()) > 4) and time.monotonic() < deadline and first.poll() is None:
+    deadline = time.monotonic() + 120
+    while not (tables := [*Path("runs").glob("lost/*/metrics.csv")]) or len(tables[0].read_text().splitlines()) <= 4:
+        assert time.monotonic() < deadline
+        assert first.poll() is None
         time.sleep(0.1)
     time.sleep(1)  # into the validation
     (second,) = map(int, Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
@@ -54,7 +56,7 @@ def test_a_killed_process_ends_the_other(lab, victim, when):
         time.sleep(0.1)
     assert not running(second)
     assert first.returncode == (1 if victim == "second" else -signal.SIGKILL)
-    line = r"train\.py: error: another process of this run was lost \(.+\); go on with --resume runs/lost/run\n"
+    line = r"train\.py: error: another process of this run was lost \(.+\); go on with --resume runs/lost/[\w-]+\n"
     assert re.fullmatch(line, errors)
     print(f"the {victim} process killed in {when}: the other ended {time.monotonic() - began:.0f} s later: {errors.strip()}")
 
