@@ -376,6 +376,7 @@ def _end_service() -> None:
             if name.partition("(")[2] == "wandb-core" and int(fields.split()[1]) == os.getpid():
                 os.kill(int(status.parent.name), signal.SIGTERM)
     _forget_service()
+    os.environ.pop("WANDB_SERVICE", None)  # wandb leaves it where it was interrupted, and a later run would look for the process there
 
 
 def _forget_service() -> None:

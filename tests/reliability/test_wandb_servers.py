@@ -220,6 +220,7 @@ def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path, account):
             signal.setitimer(signal.ITIMER_REAL, 3)
             with pytest.raises(SystemExit):
                 tracking.build_loggers(WandbConfig(), tmp_path, "x", {}, [], False)
+            assert "WANDB_SERVICE" not in os.environ
             sys.modules["wandb"].teardown()  # as at the end of the process
             assert 3 <= time.monotonic() - start < tracking.INIT_SECONDS - 5
     finally:
