@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -100,7 +101,8 @@ class Done(SimpleNamespace):
 def serve():
     """Runs a command as a process that imports nothing anew: `serve("eval", "RUN", cwd=folder)` is a `Done`."""
     server = Path(__file__).with_name("command_server.py")
-    process = subprocess.Popen([sys.executable, server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # of this process, which may be gone
+    process = subprocess.Popen([sys.executable, server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def run(*words, cwd, **options):
         process.stdin.write(json.dumps({"words": [*map(str, words)], "cwd": str(cwd), **options}) + "\n")
