@@ -19,6 +19,7 @@ from segkit.tracking import Guarded, build_loggers, finish, log_ablation, log_pa
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch, tmp_path):
+    os.environ.pop("WANDB_SERVICE", None)  # for good: the process that it names ends with this test
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name in ("WANDB_ERROR_REPORTING", "WANDB_SILENT"):  # set by tracking itself; told to monkeypatch so that it cleans up

@@ -119,6 +119,7 @@ def leaks(folder):
 @pytest.fixture
 def account(tmp_path, monkeypatch):
     """Sets a key and a server's address in this process, and leaves nothing of wandb behind."""
+    os.environ.pop("WANDB_SERVICE", None)  # for good: the process that it names ends with this test
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
