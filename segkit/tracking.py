@@ -9,6 +9,7 @@ import netrc
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ INIT_SECONDS = 15.0  # at the start
 TABLE_SECONDS = 5.0  # of the calls by which wandb asks the server about a table, and waits for its answer
 FINISH_SECONDS = 20.0  # for what is left to upload at the end
 STOP_SECONDS = 3.0  # for the same where a signal ends the run: who sent it waits, and may not wait long
+ASKED_SECONDS = 1.0  # for wandb's own process to end by itself then
 
 
 class Guarded(Logger):
@@ -371,12 +373,30 @@ def _finish(run: Any, code: int = 0, seconds: float | None = None) -> list[str]:
 def _end_service() -> None:
     """Ends wandb's own process, for which the end of this one waits as long as a server hangs; what it was told is in its file already."""
     for status in Path("/proc").glob("[0-9]*/stat"):  # where there is none, the end takes the time that W&B is given
-        with contextlib.suppress(OSError, ValueError):
-            name, _, fields = status.read_text().rpartition(")")
-            if name.partition("(")[2] == "wandb-core" and int(fields.split()[1]) == os.getpid():
-                os.kill(int(status.parent.name), signal.SIGTERM)
+        with contextlib.suppress(OSError, ValueError):  # a process that has gone meanwhile
+            name, _, parent = _process(status)
+            if name == "wandb-core" and parent == os.getpid():
+                _end(status)
     _forget_service()
     os.environ.pop("WANDB_SERVICE", None)  # wandb leaves it where it was interrupted, and a later run would look for the process there
+
+
+def _end(status: Path) -> None:
+    """Asks a child to end, and kills it where it has not after `ASKED_SECONDS`: wandb's may wait for the server's answer first."""
+    child, start = int(status.parent.name), time.monotonic()
+    os.kill(child, signal.SIGTERM)
+    while _process(status)[1] not in "ZX":  # ended, and not waited for yet: that is wandb's to do
+        if time.monotonic() - start > ASKED_SECONDS:
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+
+
+def _process(status: Path) -> tuple[str, str, int]:
+    """Name, state and parent's id of a process, of its `/proc/<id>/stat`."""
+    name, _, fields = status.read_text().rpartition(")")
+    state, parent, *_ = fields.split()
+    return name.partition("(")[2], state, int(parent)
 
 
 def _forget_service() -> None:

@@ -229,6 +229,18 @@ def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path, account):
         signal.signal(signal.SIGALRM, before)
 
 
+def test_a_process_of_wandb_that_waits_for_its_server_when_it_is_asked_to_end_is_killed(tmp_path):
+    program = tmp_path / "wandb-core"
+    program.write_text("#!/bin/sh\ntrap '' TERM\necho ready\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o700)
+    with subprocess.Popen([program], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        start = time.monotonic()
+        tracking._end_service()
+        assert child.wait(10) == -signal.SIGKILL
+        assert tracking.ASKED_SECONDS <= time.monotonic() - start < tracking.ASKED_SECONDS + 5
+
+
 def test_the_table_of_a_run_takes_a_class_that_is_absent(lab, serve, tmp_path):
     words = [word for word in lab.tiny if word not in ("--wandb.mode", "disabled")]
     done = serve("train", *words, "--trainer.max_steps", 1, "--data.scenes_val", 1, "--wandb.mode", "offline", "--name", "a", cwd=tmp_path)
