@@ -7,9 +7,6 @@ import contextlib
 import logging
 import netrc
 import os
-import signal
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +22,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from segkit.config import WandbConfig
 from segkit.errors import RunStopped
 from segkit.metrics_file import FolderLogger
+from segkit.wandb_service import end_service, forget_service, within
 
 log = logging.getLogger(__name__)
 FLUSH_SECONDS = 1.0  # between two moments at which wandb's file has all that was logged
@@ -33,7 +31,6 @@ INIT_SECONDS = 15.0  # at the start
 TABLE_SECONDS = 5.0  # of the calls by which wandb asks the server about a table, and waits for its answer
 FINISH_SECONDS = 20.0  # for what is left to upload at the end
 STOP_SECONDS = 3.0  # for the same where a signal ends the run: who sent it waits, and may not wait long
-ASKED_SECONDS = 1.0  # for wandb's own process to end by itself then
 
 
 class Guarded(Logger):
@@ -191,7 +188,7 @@ def _start(
             why = f"online failed ({one_line(error)}), so "
             wandb.teardown()  # the service keeps the id of the failed run as one in use
         except BaseException:  # a signal
-            _end_service()
+            end_service()
             raise
     run = init("offline")
     parts = run_folder / "wandb" / "offline-run-*" if resume else Path(run.dir).parent
@@ -267,7 +264,7 @@ def log_table(
 
         logger.experiment.summary.update(dict(summary))  # first, for the table may fail
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-        _within(TABLE_SECONDS, lambda: logger.experiment.log({key: table}))
+        within(TABLE_SECONDS, lambda: logger.experiment.log({key: table}))
 
     for guarded, logger in _wandb(loggers):
         guarded.attempt(send, logger)
@@ -318,7 +315,7 @@ def log_ablation(
         }
         run.summary.update(dict(summary))
         drawn = {title: wandb.Image(str(path)) for title, path in figures.items()}
-        _within(TABLE_SECONDS, lambda: run.log({**shown, **drawn}))
+        within(TABLE_SECONDS, lambda: run.log({**shown, **drawn}))
     except Exception as error:
         line = f"incomplete ({one_line(error)}); {line}"
     return "; ".join([*_finish(run), line])
@@ -357,77 +354,17 @@ def _finish(run: Any, code: int = 0, seconds: float | None = None) -> list[str]:
         if seconds is None:
             run.finish(code)
         else:
-            _within(seconds, lambda: run.finish(code))
+            within(seconds, lambda: run.finish(code))
     except Exception as error:
         if seconds is not None:
-            _end_service()
+            end_service()
         else:
-            _forget_service()
+            forget_service()
         return [f"not all was uploaded ({one_line(error)}); send it later with: wandb sync {folder}"]
     except BaseException:  # a signal, when all is saved
-        _end_service()
+        end_service()
         raise
     return []
-
-
-def _end_service() -> None:
-    """Ends wandb's own process, for which the end of this one waits as long as a server hangs; what it was told is in its file already."""
-    for status in Path("/proc").glob("[0-9]*/stat"):  # where there is none, the end takes the time that W&B is given
-        with contextlib.suppress(OSError, ValueError):  # a process that has gone meanwhile
-            name, _, parent = _process(status)
-            if name == "wandb-core" and parent == os.getpid():
-                _end(status)
-    _forget_service()
-    os.environ.pop("WANDB_SERVICE", None)  # wandb leaves it where it was interrupted, and a later run would look for the process there
-
-
-def _end(status: Path) -> None:
-    """Asks a child to end, and kills it where it has not after `ASKED_SECONDS`: wandb's may wait for the server's answer first."""
-    child, start = int(status.parent.name), time.monotonic()
-    os.kill(child, signal.SIGTERM)
-    while _process(status)[1] not in "ZX":  # ended, and not waited for yet: that is wandb's to do
-        if time.monotonic() - start > ASKED_SECONDS:
-            os.kill(child, signal.SIGKILL)
-            break
-        time.sleep(0.02)
-
-
-def _process(status: Path) -> tuple[str, str, int]:
-    """Name, state and parent's id of a process, of its `/proc/<id>/stat`."""
-    name, _, fields = status.read_text().rpartition(")")
-    state, parent, *_ = fields.split()
-    return name.partition("(")[2], state, int(parent)
-
-
-def _forget_service() -> None:
-    """Waits for wandb's process; one that has died would say so again at the end of this one."""
-    import wandb
-
-    with contextlib.suppress(Exception, SystemExit):  # it leaves with the exit code of that process
-        wandb.teardown()
-
-
-def _within(seconds: float, call: Callable[[], Any]) -> None:
-    """Calls what may wait for a server, and waits for it no longer than this.
-
-    Raises:
-        TimeoutError: It is not done yet. Whatever else it raises comes through too.
-    """
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            call()
-        except BaseException as error:  # for the caller to see
-            raised.append(error)
-
-    thread = threading.Thread(target=work, name="tracking", daemon=True)  # the end of the process does not wait for it
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    if raised:
-        raise raised[0]
 
 
 def _wandb(loggers: Sequence[Logger]) -> list[tuple[Guarded, WandbLogger]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit import tracking
+from segkit import tracking, wandb_service
 from segkit.config import WandbConfig
 from segkit.errors import RunFailed, RunStopped
 
@@ -236,9 +236,9 @@ def test_a_process_of_wandb_that_waits_for_its_server_when_it_is_asked_to_end_is
     with subprocess.Popen([program], stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"ready\n"
         start = time.monotonic()
-        tracking._end_service()
+        wandb_service.end_service()
         assert child.wait(10) == -signal.SIGKILL
-        assert tracking.ASKED_SECONDS <= time.monotonic() - start < tracking.ASKED_SECONDS + 5
+        assert wandb_service.ASKED_SECONDS <= time.monotonic() - start < wandb_service.ASKED_SECONDS + 5
 
 
 def test_the_table_of_a_run_takes_a_class_that_is_absent(lab, serve, tmp_path):
