@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import pty
+import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +19,7 @@ from segkit.data.module import begin_worker
 from segkit.errors import RunStopped
 from segkit.runs import find_checkpoint
 
+ROOT = Path(__file__).parents[2]
 # The program sends itself, or its second process, a signal at a given moment, and notes when.
 PROGRAM = """
 import os, signal, time
@@ -229,6 +233,33 @@ def test_a_closed_terminal_stops_a_run_that_nohup_does_not_hold(struck):
         assert load_checkpoint("runs/x/y/checkpoints/last.ckpt")["global_step"] == 3
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+IN_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_command_whose_terminal_is_closed_saves(lab, workers):
+    """Its prints and its progress meet a terminal that is gone."""
+    ours, theirs = pty.openpty()
+    words = [*lab.tiny, "--trainer.max_steps", "100000", "--trainer.log_every", "1", "--data.workers", str(workers), "--name", "x"]
+    command = [sys.executable, "-c", IN_A_TERMINAL, ROOT / "scripts" / "train.py", *words]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    deadline = time.monotonic() + 120
+    while not any(path.read_text().count("\n") > 3 for path in Path().glob("runs/x/*/metrics.csv")):
+        assert time.monotonic() < deadline
+        if select.select([ours], [], [], 0.1)[0]:
+            os.read(ours, 65536)
+    os.close(ours)
+    start = time.monotonic()
+    assert process.wait(60) == 128 + signal.SIGHUP
+    assert time.monotonic() - start < 10
+    assert load_checkpoint(lab.run("x") / "checkpoints" / "last.ckpt")["global_step"] > 0
 
 
 def test_a_second_interrupt_ends_the_run_at_once_and_says_so(struck, capsys):
