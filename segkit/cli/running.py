@@ -21,60 +21,70 @@ WANT = ("allocate memory", "not enough memory", "out of memory", "Insufficient m
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
     numbers = stopping_signals()
+    heard: list[int] = []
+
+    def leave(number: int, frame: Any) -> NoReturn:
+        heard.append(number)
+        sys.exit(128 + number)  # cleans up on the way out, which no `except Exception` of a library hinders
+
     for number in numbers:  # until there is something to save, and a handler that does
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     try:
         settle()
         main(sys.argv[1:])
-    except SegkitError as error:
-        sys.exit(_complain(error, 2))
-    except RunFailed as error:
-        sys.exit(_complain(error, 1))
-    except RunStopped as stopped:
-        sys.exit(_complain(stopped, 128 + stopped.signal_number))
-    except BrokenPipeError:
-        if not _unread():
+    except BaseException as error:
+        if heard and not isinstance(error, RunStopped):  # whatever a library that was interrupted has made of it
+            sys.exit(_end(RunStopped(f"stopped by {signal.Signals(heard[0]).name}", heard[0])))
+        code = _end(error)
+        if code is None:
             raise
-        sys.exit(_broken_pipe())
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            sys.exit(_complain(_want(error), 1))
-        where = f" {str(error.filename)!r}" if error.filename else ""
-        if error.errno in FULL:
-            line = f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"
-        elif error.errno in LOST:
-            line = f"the disk fails{where} ({error.strerror}); see to it, then go on: what is complete is kept"
-        elif error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.is_dir():
-            line = f"cannot use{where}: somebody has removed its folder"
-        else:
-            raise
-        sys.exit(_complain(RunFailed(line), 1))
-    except Exception as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in WANT):
-            raise
-        sys.exit(_complain(_want(error), 1))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except SystemExit as leave:
-        if isinstance(leave.__context__, BrokenPipeError):  # rich leaves without a word
-            sys.exit(_broken_pipe())
-        # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
-        sys.exit(leave.code if type(leave) is SystemExit else 128 + signal.SIGTERM)
+        sys.exit(code)
     finally:
         for number in numbers:  # all is said and saved
             signal.signal(number, signal.SIG_DFL)
 
 
-def _want(error: Exception) -> RunFailed:
+def _end(error: BaseException) -> Any:
+    """Says in a line why a command ends; its exit code, None for a bug, which keeps its traceback."""
+    match error:
+        case SegkitError():
+            return _complain(error, 2)
+        case RunFailed():
+            return _complain(error, 1)
+        case RunStopped():
+            return _complain(error, 128 + error.signal_number)
+        case BrokenPipeError():
+            return _broken_pipe() if _unread() else None
+        case OSError() if error.errno != errno.ENOMEM:
+            line = _of_the_disk(error)
+            return line and _complain(RunFailed(line), 1)
+        case KeyboardInterrupt():
+            return 128 + signal.SIGINT
+        case SystemExit():
+            if isinstance(error.__context__, BrokenPipeError):  # rich leaves without a word
+                return _broken_pipe()
+            # Lightning answers a SIGTERM that reaches it, as in an evaluation, by an exit of its own with code 0
+            return error.code or 0 if type(error) is SystemExit else 128 + signal.SIGTERM
+    if isinstance(error, MemoryError | OSError) or any(words in str(error) for words in WANT):
+        return _complain(_want(error), 1)
+    return None
+
+
+def _of_the_disk(error: OSError) -> str | None:
+    """What is the matter with a disk and not with the program."""
+    where = f" {str(error.filename)!r}" if error.filename else ""
+    if error.errno in FULL:
+        return f"cannot write{where} ({error.strerror}); make room, then go on: what is complete is kept"
+    if error.errno in LOST:
+        return f"the disk fails{where} ({error.strerror}); see to it, then go on: what is complete is kept"
+    if error.errno == errno.ENOENT and error.filename and not Path(error.filename).parent.is_dir():
+        return f"cannot use{where}: somebody has removed its folder"
+    return None
+
+
+def _want(error: BaseException) -> RunFailed:
     said = " ".join(str(error).split()) or "Python's own"
     return RunFailed(f"there is not enough memory ({said[:200]}); take smaller batches, crops or tiles, --recompute true, or fewer workers")
-
-
-def _leave(number: int, frame: Any) -> NoReturn:
-    """Says which signal it was, and cleans up on the way out, which no `except Exception` of a library hinders."""
-    with suppress(OSError):  # a terminal that is closed
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: stopped by {signal.Signals(number).name}\n")
-    sys.exit(128 + number)
 
 
 def _unread() -> bool:

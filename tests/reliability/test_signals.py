@@ -309,3 +309,27 @@ def test_a_reader_that_leaves_does_not_end_the_run(lab, serve, tmp_path):
 def test_a_disk_that_fails_is_one_line(serve, tmp_path, action, line):
     program = "import os; from pathlib import Path; from segkit.cli.running import run; from segkit.runs import write_whole\n"
     assert line in serve("python", f"{program}def main(words): {action}\nrun(main)", cwd=tmp_path).refused(code=1)
+
+
+@pytest.mark.parametrize(
+    "amid",
+    [
+        "strike()",
+        "with contextlib.redirect_stderr(io.StringIO()): strike()",  # as where a library's chatter is held back
+        "try: strike()\n    except BaseException: raise ImportError('half a module')",  # as compiled modules do
+        "try: strike()\n    except BaseException: raise SegkitError('install it first')",
+    ],
+    ids=["plain", "hushed", "import", "mistake"],
+)
+def test_a_signal_is_one_line_whatever_a_library_makes_of_it(serve, tmp_path, amid):
+    program = f"""
+import contextlib, io, os, signal
+from segkit.cli.running import run
+from segkit.errors import SegkitError
+def strike():
+    os.kill(os.getpid(), signal.SIGINT)
+def main(words):
+    {amid}
+run(main)
+"""
+    assert serve("python", program, cwd=tmp_path).refused(code=130) == "python.py: stopped by SIGINT\n"
