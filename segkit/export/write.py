@@ -1,7 +1,7 @@
 """One file of any format, compared with the original before it gets its name."""
 
 import os
-import tempfile
+import shutil
 from pathlib import Path
 
 from segkit.errors import RunFailed, SegkitError
@@ -40,8 +40,11 @@ def export(
         raise SegkitError(f"--out {path}: a file of --format {format} ends in {SUFFIXES[format]}")
     task.cpu().eval()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        made = Path(folder) / path.name
+    folder = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+    folder.mkdir()
+    try:
+        made = folder / path.name
         if format == "safetensors":
             write_safetensors(task, made)
         else:
@@ -53,6 +56,8 @@ def export(
         parity = compare(task, runner(made, task, normalize), random_images(task)) if check else None
         if parity is not None and not parity.holds:
             raise RunFailed(f"the exported network computes something else, and {path} is not written: {parity}")
-        for file in Path(folder).iterdir():
+        for file in folder.iterdir():
             os.replace(file, path.with_name(file.name))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return parity

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import re
 import subprocess
 import sys
@@ -266,6 +267,23 @@ except OSError as error:
     assert (done.returncode, done.stdout.split(":")[0]) == (0, "refused"), done.stderr
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_text() == "the one before"
+
+
+def test_what_a_killed_export_has_left_goes_with_the_next_one(tmp_path):
+    path = tmp_path / "m.safetensors"
+    code = f"""
+import os, signal
+from segkit.export import export, write
+from segkit.export.table import small_task
+write.compare = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+export(small_task("fcn32s", "transpose_k2"), {str(path)!r}, "safetensors")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert [p.name for p in (tmp_path / ".m.safetensors.tmp").iterdir()] != []
+    export(tiny(), path, "safetensors")
+    assert {p.name for p in tmp_path.iterdir()} == {"m.safetensors", "m.json"}
 
 
 def test_an_opset_that_torch_does_not_write_is_no_other_one(tmp_path):
