@@ -197,10 +197,8 @@ def test_a_signal_waits_for_no_server_and_all_that_was_logged_is_in_wandbs_file(
             loggers[1].log_metrics({"seen": step}, step)
         with pytest.raises(RunStopped), tracking.tracked(loggers), caplog.at_level(logging.WARNING):
             raise RunStopped("stopped", signal.SIGTERM)
-        ended = time.monotonic() - start
         sys.modules["wandb"].teardown()  # as at the end of the process
-        assert time.monotonic() - start < ended + 1
-    assert ended < tracking.STOP_SECONDS + 4
+        assert time.monotonic() - start < 10
     (run,) = folder.glob("wandb/run-*")
     assert f"W&B: not all was uploaded (no answer within 3 s); send it later with: wandb sync {run}" in caplog.text
     (kept,) = run.glob("*.wandb")
@@ -223,7 +221,7 @@ def test_a_signal_amid_a_start_that_hangs_ends_it(tmp_path, account):
                 tracking.build_loggers(WandbConfig(), tmp_path, "x", {}, [], False)
             assert "WANDB_SERVICE" not in os.environ
             sys.modules["wandb"].teardown()  # as at the end of the process
-            assert 3 <= time.monotonic() - start < tracking.INIT_SECONDS - 5
+            assert 3 <= time.monotonic() - start < 3 + 10 < tracking.INIT_SECONDS
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -238,7 +236,7 @@ def test_a_process_of_wandb_that_waits_for_its_server_when_it_is_asked_to_end_is
         start = time.monotonic()
         wandb_service.end_service()
         assert child.wait(10) == -signal.SIGKILL
-        assert wandb_service.ASKED_SECONDS <= time.monotonic() - start < wandb_service.ASKED_SECONDS + 5
+        assert wandb_service.ASKED_SECONDS <= time.monotonic() - start < 10
 
 
 def test_the_table_of_a_run_takes_a_class_that_is_absent(lab, serve, tmp_path):
