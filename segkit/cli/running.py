@@ -18,6 +18,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the larg
 WANT = ("allocate memory", "not enough memory", "out of memory", "Insufficient memory")  # what torch, on any device, and OpenCV say of it
 
 
+class Leaving(SystemExit):
+    """A signal where there is nothing to save: all cleans up on the way out, which no `except Exception` of a library hinders."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command and turns a user's mistake into one line and exit code 2, a run that fails or is stopped into one line too."""
     numbers = stopping_signals()
@@ -25,7 +33,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
     def leave(number: int, frame: Any) -> NoReturn:
         heard.append(number)
-        sys.exit(128 + number)  # cleans up on the way out, which no `except Exception` of a library hinders
+        raise Leaving(number)
 
     for number in numbers:  # until there is something to save, and a handler that does
         signal.signal(number, leave)

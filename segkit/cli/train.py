@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,9 @@ import yaml
 
 from segkit.cli.parsing import Parser, given
 from segkit.cli.resuming import has_results, hold_network, hold_options, options_in, plain, read_config, refuse_changes
+from segkit.cli.running import Leaving
 from segkit.config import TrainConfig, TrainerConfig, from_dict
-from segkit.errors import SegkitError
+from segkit.errors import RunStopped, SegkitError
 from segkit.runs import holds_run, write_whole
 
 if TYPE_CHECKING:
@@ -235,7 +237,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     loggers, tracking = build_loggers(
         config.wandb, folder, name, told, [operator_name(config), config.decoder, config.encoder], bool(resume)
     )
-    with tracked(loggers), told_to_others(folder):
+    with tracked(loggers), in_folder(folder, first):
         trainer.loggers, console = loggers, RunConsole()
         trainer.callbacks += [  # type: ignore[attr-defined]
             *([EMA(config.ema)] if config.ema else []),
@@ -278,11 +280,14 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
 
 
 @contextmanager
-def told_to_others(folder: Path) -> Iterator[None]:
-    """Tells the processes that this one starts where the run is."""
+def in_folder(folder: Path, first: bool) -> Iterator[None]:
+    """Tells the processes that this one starts where the run is, and whoever stops it before its steps or after them how to go on."""
     os.environ[RUN_FOLDER] = str(folder)
     try:
         yield
+    except Leaving as left:
+        line = f"stopped by {signal.Signals(left.number).name}; go on with --resume {folder}"
+        raise RunStopped(line if first else "", left.number) from left
     finally:
         os.environ.pop(RUN_FOLDER)
 

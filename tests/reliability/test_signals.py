@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT, whatever a run is doing: it saves, says so in a line, and leaves with the signal's exit code."""
 
+import json
 import multiprocessing
 import os
 import pty
@@ -47,6 +48,9 @@ if moment == "start-up":
 elif moment == "saving":
     import torch
     before(torch, "save")
+elif moment == "reporting":
+    from segkit import results
+    before(results, "write_results")
 elif moment != "never":
     from segkit.task import SegmentationTask
     if moment == "training":
@@ -233,6 +237,15 @@ def test_a_closed_terminal_stops_a_run_that_nohup_does_not_hold(struck):
         assert load_checkpoint("runs/x/y/checkpoints/last.ckpt")["global_step"] == 3
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_after_the_last_step_says_how_to_get_the_results(lab):
+    code, errors, _ = strike(lab, signal.SIGTERM, "reporting", "x")
+    run = lab.run("x")
+    assert (code, errors) == (143, f"program.py: stopped by SIGTERM; go on with --resume {run}\n")
+    assert not (run / "metrics.json").exists()
+    lab.resume(run)
+    assert json.loads((run / "metrics.json").read_text())["step"] == 6
 
 
 IN_A_TERMINAL = """
