@@ -378,12 +378,17 @@ class SegmentationTask(pl.LightningModule):
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         processes = checkpoint.get("processes", 1)
-        if processes != self.trainer.world_size:
-            raise SegkitError(
-                f"the run was trained by {processes} processes; with {self.trainer.world_size} its batches would change: "
-                f"give --trainer.devices and --trainer.num_nodes that make {processes}"
-            )
+        hold_processes(processes, self.trainer.world_size)
         for key, values in checkpoint.get("statistics", [{}] * processes)[self.global_rank].items():
             checkpoint[key].update(values)
         if self.trainer.precision == "64-true":  # what Lightning does too, but after the weights have been loaded and cut to float32
             self.double()
+
+
+def hold_processes(before: int, now: int) -> None:
+    """Raises a SegkitError where a run would go on with another number of processes."""
+    if before != now:
+        raise SegkitError(
+            f"the run was trained by {before} processes; with {now} its batches would change: "
+            f"give --trainer.devices and --trainer.num_nodes that make {before}"
+        )

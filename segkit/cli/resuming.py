@@ -18,6 +18,7 @@ from segkit.runs import checkpoints, find_checkpoint
 from segkit.yaml_file import read_yaml
 
 if TYPE_CHECKING:
+    from segkit.data.module import SegmentationDataModule
     from segkit.task import SegmentationTask
 
 # what a resumed run may change: where it runs and how long, never what it computes
@@ -108,6 +109,39 @@ def hold_network(task: "SegmentationTask", state: Mapping[str, Any], checkpoint:
             raise ValueError(f"its step is {state['global_step']!r}")
     except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise SegkitError(f"config.yaml and {checkpoint} are not of one training ({error}); put back what belongs together") from error
+
+
+def hold_data(data: "SegmentationDataModule", state: Mapping[str, Any], world: int) -> list[str]:
+    """Holds the data and the number of processes against a checkpoint, before there are other processes to say it again.
+
+    Args:
+        data: What the run would go on with.
+        state: What it is to go on from; a stranger's may lack or hold anything.
+        world: Number of processes.
+
+    Returns:
+        What differs without being refused, in words: decoders of other versions may read other pixels from the same JPEG file.
+
+    Raises:
+        SegkitError: Classes, images of a split, their labels or the number of processes are others.
+    """
+    from segkit.task import hold_processes
+
+    hold_processes(state.get("processes", 1), world)
+    parameters, saved, now = state.get("hyper_parameters"), state.get("SegmentationDataModule"), data.contents()
+    before = parameters.get("class_names") if isinstance(parameters, dict) else None
+    if isinstance(before, list) and before != (names := list(data.classes.names)):
+        raise SegkitError(f"the data has the classes {names}, and the run was started with {before}; put those back, or start a new run")
+    changed = {name for name in now if isinstance(saved, dict) and saved.get(name, now[name]) != now[name]}
+    for split, key in (("training", "train"), ("validation", "val")):
+        if changed & {f"{key}_images", "images" if key == "train" else ""}:
+            what = f"has {len(data.sources[key])} images, which are not those that the run was started with"
+        elif f"{key}_labels" in changed:
+            what = "has other labels in its masks than those that the run was started with"
+        else:
+            continue
+        raise SegkitError(f"the {split} split {what}; put them back, or start a new run")
+    return [f"pixels of {split} images" for split, key in (("training", "train"), ("validation", "val")) if f"{key}_pixels" in changed]
 
 
 def has_results(folder: Path, steps: int) -> bool:

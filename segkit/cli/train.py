@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from segkit.cli.parsing import Parser, given
-from segkit.cli.resuming import has_results, hold_network, hold_options, options_in, plain, read_config, refuse_changes
+from segkit.cli.resuming import has_results, hold_data, hold_network, hold_options, options_in, plain, read_config, refuse_changes
 from segkit.cli.running import Leaving
 from segkit.config import TrainConfig, TrainerConfig, from_dict
 from segkit.errors import RunStopped, SegkitError
@@ -207,6 +207,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     world = device_count(config.trainer.devices, config.trainer.accelerator) * config.trainer.num_nodes
     data = SegmentationDataModule(config.data, config.seed, config.in_channels)
     data.prepare(world, read=first)
+    others = hold_data(data, state, world) if state else []
     steps = budget(config.trainer, data, world)
     before = budget(TrainerConfig(**saved["trainer"]), data, world) if saved else steps
     config.trainer.val_every = config.trainer.val_every or max(steps // 10, 1)  # a resumed run with a larger budget keeps its interval
@@ -254,7 +255,7 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
             console.print("the run was stopped before its first checkpoint, so it starts from its beginning", soft_wrap=True)
         if first:
             longer = f"; {before} until now: from here on the learning rate is that of a run of {steps}" if before != steps else ""
-            changed = differences(earlier[-1], record) if earlier else []
+            changed = [*others, *(differences(earlier[-1], record) if earlier else [])]
             rows = {
                 "operator": operator_start(config),
                 "model": f"{config.decoder}, encoder {config.encoder}, weights {config.encoder_weights or 'random'}",

@@ -3,6 +3,8 @@
 Training asks for what it cannot do without; the data doctor (`segkit.doctor`) looks at the same pairs through the same `look`, and further.
 """
 
+import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ from segkit.data.threads import each
 from segkit.errors import SegkitError
 
 SHOWN = 20  # findings in a report; the rest are counted
+Pair = tuple[int, int]
 EXACT = 2**24  # up to here float32 counts one by one
 
 
@@ -31,10 +34,14 @@ class SplitSummary:
     Args:
         counts: Pixels of every class.
         sizes: Rows and columns of every image, int32 [N, 2].
+        labels: sha256 over the checksums of all masks.
+        pixels: The same of the images.
     """
 
     counts: PixelCounts
     sizes: np.ndarray[Any, np.dtype[np.int32]]
+    labels: str
+    pixels: str
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,18 @@ def check_sources(sources: Mapping[str, Source]) -> dict[str, SplitSummary]:
     summaries: dict[str, SplitSummary] = {}
     for split, source in sources.items():
 
-        def plain(index: int, split: str = split, source: Source = source) -> tuple[Finding | None, Counts, tuple[int, ...]]:
+        def plain(index: int, split: str = split, source: Source = source) -> tuple[Finding | None, Counts, Pair, Pair]:
             seen = look(split, source, index)
-            return seen.finding, seen.histogram, seen.image.shape[:2] if seen.image is not None else (0, 0)
+            size = (seen.image.shape[0], seen.image.shape[1]) if seen.image is not None else (0, 0)
+            return seen.finding, seen.histogram, size, (_checksum(seen.mask), _checksum(seen.image))
 
         found = list(each(plain, len(source)))
-        findings += [finding for finding, _, _ in found if finding]
-        sizes = np.array([size for _, _, size in found], np.int32).reshape(-1, 2)
-        summaries[split] = SplitSummary(count_pixels((histogram for _, histogram, _ in found), len(source.classes)), sizes)
+        findings += [finding for finding, *_ in found if finding]
+        sizes = np.array([size for _, _, size, _ in found], np.int32).reshape(-1, 2)
+        sums = np.array([pair for *_, pair in found], np.uint32).reshape(-1, 2)
+        labels, pixels = (hashlib.sha256(sums[:, column].tobytes()).hexdigest() for column in (0, 1))
+        counts = count_pixels((histogram for _, histogram, *_ in found), len(source.classes))
+        summaries[split] = SplitSummary(counts, sizes, labels, pixels)
     _report(findings, sources)
     return summaries
 
@@ -131,6 +142,10 @@ def count_labels(mask: Array) -> Counts:
     for band in bands:
         counts += cv2.calcHist([band], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     return counts
+
+
+def _checksum(values: Pixels | None) -> int:
+    return 0 if values is None else zlib.crc32(np.ascontiguousarray(values).data)
 
 
 def _values(counts: Mapping[str, int]) -> str:

@@ -101,7 +101,19 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def training_images(self) -> str:
         """sha256 over the names of the training images: another one where images came or went, or a split by hash has moved."""
-        source = self._source("train")
+        return self._names("train")
+
+    def contents(self) -> dict[str, str]:
+        """Digests of what a run is trained and scored on: names of the images, labels and pixels where this process has read them."""
+        seen = self.__dict__.get("summaries", {})  # only one of several processes reads
+        splits = [split for split in ("train", "val") if split in self.sources]
+        out = {"images": self.training_images} | {f"{split}_images": self._names(split) for split in splits if split != "train"}
+        for split in splits:
+            out |= {f"{split}_labels": seen[split].labels, f"{split}_pixels": seen[split].pixels} if split in seen else {}
+        return out
+
+    def _names(self, split: str) -> str:
+        source = self._source(split)
         return hashlib.sha256("\n".join(source.name(index) for index in range(len(source))).encode("utf-8", "surrogateescape")).hexdigest()
 
     def class_pixels(self) -> PixelCounts:
@@ -141,7 +153,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint holds: the digest of the batches so far, and of what they are drawn from."""
-        return {**self.stream.state_dict(self._trainer().global_step), "images": self.training_images}
+        return {**self.stream.state_dict(self._trainer().global_step), **self.contents()}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
         """Go on with the digest of the earlier part of the run.

@@ -6,6 +6,8 @@ from PIL import Image
 
 import segkit.cli.eval as evaluation
 import segkit.cli.train as training
+import segkit.trainer
+from segkit.checkpoint import load_checkpoint
 from segkit.errors import SegkitError
 from segkit.runs import newest_run
 
@@ -31,3 +33,53 @@ def test_training_images_that_came_are_told_by_evaluation_and_refused_by_resumpt
         (tmp_path / kind / "train/new.png").unlink()
     training.main(more)
     assert "validation after 3 steps" in capsys.readouterr().out
+
+
+@pytest.fixture
+def changed(make_folder, tmp_path, monkeypatch):
+    """A run of two steps, `(its folder, the data's)`."""
+    make_folder()
+    (tmp_path / "data").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    training.main([*WORDS.split(), "--trainer.max_steps", "2"])
+    return str(newest_run("runs")), tmp_path
+
+
+def edited(path):
+    """Another picture, of the same size."""
+    pixels = np.array(Image.open(path))
+    Image.fromarray(pixels[::-1]).save(path)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda root: edited(root / "masks/train/train1.png"), "the training split has other labels in its masks than those that the run"),
+    (lambda root: edited(root / "masks/val/val0.png"), "the validation split has other labels in its masks than those that the run"),
+    (lambda root: [(root / kind / "val/val0.png").unlink() for kind in ("images", "masks")], "the validation split has 1 images, which"),
+    (lambda root: (root / "classes.txt").write_text("0 class0\n1 class2\n2 class1\n"),
+     r"the data has the classes \['class0', 'class2', 'class1'\], and the run was started with \['class0', 'class1', 'class2'\]"),
+    (lambda root: (root / "classes.txt").write_text("0 class0\n1 class1\n2 class2\n3 d\n"), r"the data has the classes .* 'd'\]"),
+], ids=["training labels", "validation labels", "validation images", "order of classes", "number of classes"])  # fmt: skip
+def test_a_data_set_of_the_same_training_images_that_is_another_is_refused_by_name(changed, monkeypatch, change, message):
+    run, root = changed
+    change(root)
+    monkeypatch.setattr(segkit.trainer, "build_trainer", None)  # before another process is started that would say it too
+    with pytest.raises(SegkitError, match=f"^{message}.*; put (them|those) back, or start a new run$"):
+        training.main(["--resume", run, "--trainer.max_steps", "3"])
+
+
+def test_images_with_other_pixels_are_told_since_another_decoder_may_be_why(changed, capsys):
+    run, root = changed
+    edited(root / "images/train/train1.png")
+    capsys.readouterr()
+    training.main(["--resume", run, "--trainer.max_steps", "3"])
+    assert "goes on under other conditions, so not to the bit: pixels of training images" in " ".join(capsys.readouterr().out.split())
+    training.main(["--resume", run, "--trainer.max_steps", "4", "--data.check", "false"])  # which reads nothing
+    assert "other conditions" not in " ".join(capsys.readouterr().out.split())
+    assert load_checkpoint(newest_run("runs") / "checkpoints/last.ckpt")["global_step"] == 4
+
+
+def test_another_number_of_processes_is_refused_before_there_are_others_to_say_it_too(changed, monkeypatch):
+    run, _ = changed
+    monkeypatch.setattr(segkit.trainer, "build_trainer", None)
+    with pytest.raises(SegkitError, match="the run was trained by 1 processes; with 2 its batches would change"):
+        training.main(["--resume", run, "--trainer.devices", "2"])
