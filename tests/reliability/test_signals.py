@@ -249,8 +249,9 @@ def test_a_signal_after_the_last_step_says_how_to_get_the_results(lab):
 
 
 IN_A_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
@@ -261,17 +262,20 @@ def test_a_command_whose_terminal_is_closed_saves(lab, workers):
     ours, theirs = pty.openpty()
     words = [*lab.tiny, "--trainer.max_steps", "100000", "--trainer.log_every", "1", "--data.workers", str(workers), "--name", "x"]
     command = [sys.executable, "-c", IN_A_TERMINAL, ROOT / "scripts" / "train.py", *words]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
-    os.close(theirs)
-    deadline = time.monotonic() + 120
-    while not any(path.read_text().count("\n") > 3 for path in Path().glob("runs/x/*/metrics.csv")):
-        assert time.monotonic() < deadline
-        if select.select([ours], [], [], 0.1)[0]:
-            os.read(ours, 65536)
-    os.close(ours)
-    start = time.monotonic()
-    assert process.wait(60) == 128 + signal.SIGHUP
-    assert time.monotonic() - start < 10
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        try:
+            os.close(theirs)
+            deadline = time.monotonic() + 120
+            while not any(path.read_text().count("\n") > 3 for path in Path().glob("runs/x/*/metrics.csv")):
+                assert time.monotonic() < deadline
+                if select.select([ours], [], [], 0.1)[0]:
+                    os.read(ours, 65536)
+            os.close(ours)
+            start = time.monotonic()
+            assert process.wait(60) == 128 + signal.SIGHUP
+            assert time.monotonic() - start < 10
+        finally:
+            process.kill()  # nothing, where it has ended
     assert load_checkpoint(lab.run("x") / "checkpoints" / "last.ckpt")["global_step"] > 0
 
 
