@@ -215,7 +215,7 @@ def test_mutated_images_are_named_and_counted_by_all_commands(tmp_path, serve, c
             path = data / kind / split / f"{number:04}{Path(name).suffix}"
             path.write_bytes(mutated(content, chance) if mutate else content)
     run = ["--data.bits", 16, "--data.crop", 32, "--data.batch_size", 2, "--data.workers", 0, "--decoder_channels", "[8,8]"]
-    run += ["--trainer.max_steps", 1, "--trainer.accelerator", "cpu", "--wandb.mode", "disabled", "--wandb.panels", 0]
+    run += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", 1, "--wandb.mode", "disabled", "--wandb.panels", 0]
     options = {"cwd": tmp_path, "limit": 1500}
     trained = serve("train", *run, "--data.root", sound, "--name", "a", "--run_id", "b", **options)
     assert trained.code == 0, trained.err
@@ -245,6 +245,17 @@ def test_mutated_images_are_named_and_counted_by_all_commands(tmp_path, serve, c
     assert broken.code == 0, broken.err
     assert set(broken.out.split()) <= unread  # what another reader cannot decode is not taken for a picture
     assert count * 0.2 < len(broken.out.split())
+
+    unchecked = serve("train", *run, "--data.root", data, "--data.check", "false", "--name", "d", **options)
+    assert re.search(r"(images|masks)/(train|val)/\d{4}\.", unchecked.refused())  # the loader meets them instead
+    for pair in pairs:
+        for path in data.glob(f"*/*/{pair}.*"):
+            path.unlink()
+    for words in (("train", *run, "--data.root", data, "--name", "e", "--run_id", "f"), ("eval", "runs/e/f", "--accelerator", "cpu")):
+        done = serve(*words, *(["--split", "val"] if words[0] == "eval" else []), **options)
+        assert (done.code, "Traceback" in done.err) == (0, False), (words, done.err[-2000:])
+    scores = json.loads((tmp_path / "runs/e/f/metrics.json").read_text())
+    assert scores["images"] == count - len(pairs) - len(list((data / "images/train").iterdir()))
     print(f"{count} mutated files: {len(pairs)} bad pairs, {len(unread)} of them by the image; check_data {checked.seconds:.0f} s")
 
 
