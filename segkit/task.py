@@ -385,9 +385,9 @@ class SegmentationTask(pl.LightningModule):
             self.double()
 
 
-def hold_processes(before: int, now: int) -> None:
-    """Raises a SegkitError where a run would go on with another number of processes."""
-    if before != now:
+def hold_processes(before: object, now: int) -> None:
+    """Raises a SegkitError where a run would go on with another number of processes than `before`, which a stranger may have written."""
+    if not isinstance(before, int) or before != now:
         raise SegkitError(
             f"the run was trained by {before} processes; with {now} its batches would change: "
             f"give --trainer.devices and --trainer.num_nodes that make {before}"

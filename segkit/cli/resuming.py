@@ -130,9 +130,9 @@ def hold_data(data: "SegmentationDataModule", state: Mapping[str, Any], world: i
     hold_processes(state.get("processes", 1), world)
     parameters, saved, now = state.get("hyper_parameters"), state.get("SegmentationDataModule"), data.contents()
     before = parameters.get("class_names") if isinstance(parameters, dict) else None
-    if isinstance(before, list) and before != (names := list(data.classes.names)):
+    if isinstance(before, list) and list(map(str, before)) != (names := list(data.classes.names)):
         raise SegkitError(f"the data has the classes {names}, and the run was started with {before}; put those back, or start a new run")
-    changed = {name for name in now if isinstance(saved, dict) and saved.get(name, now[name]) != now[name]}
+    changed = {name for name in now if isinstance(saved, dict) and str(saved.get(name, now[name])) != now[name]}
     for split, key in (("training", "train"), ("validation", "val")):
         if changed & {f"{key}_images", "images" if key == "train" else ""}:
             what = f"has {len(data.sources[key])} images, which are not those that the run was started with"

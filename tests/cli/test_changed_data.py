@@ -1,13 +1,17 @@
 """A data set that changes after a run was trained on it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import segkit.cli.eval as evaluation
 import segkit.cli.train as training
 import segkit.trainer
 from segkit.checkpoint import load_checkpoint
+from segkit.cli.resuming import hold_data
 from segkit.errors import SegkitError
 from segkit.runs import newest_run
 
@@ -83,3 +87,17 @@ def test_another_number_of_processes_is_refused_before_there_are_others_to_say_i
     monkeypatch.setattr(segkit.trainer, "build_trainer", None)
     with pytest.raises(SegkitError, match="the run was trained by 1 processes; with 2 its batches would change"):
         training.main(["--resume", run, "--trainer.devices", "2"])
+
+
+@pytest.mark.parametrize("saved", [
+    {"processes": torch.arange(2)},
+    {"hyper_parameters": {"class_names": [torch.arange(2), "class1", "class2"]}},
+    {"SegmentationDataModule": {"images": torch.arange(2)}},
+])  # fmt: skip
+def test_what_a_stranger_has_written_into_a_checkpoint_is_refused_as_other_data_are(saved):
+    names = ["class0", "class1", "class2"]
+    data = SimpleNamespace(classes=SimpleNamespace(names=names), sources={"train": [0]}, contents=lambda: {"images": "digest"})
+    sound = {"processes": 1, "hyper_parameters": {"class_names": names}, "SegmentationDataModule": {"images": "digest"}}
+    assert hold_data(data, sound, 1) == []
+    with pytest.raises(SegkitError, match="the run was (trained by|started with)"):
+        hold_data(data, {**sound, **saved}, 1)
