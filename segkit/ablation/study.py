@@ -151,10 +151,8 @@ def load_study(folder: Path) -> Study:
         SegkitError: It is no ablation, or a file that should be whole cannot be read.
     """
     plan = Plan.read(folder)
-    costs, evaluation = (
-        read_record(folder / "costs.json", COSTS, "delete it to measure again"),
-        f"{plan.split}-{plan.checkpoint}",
-    )
+    costs = read_record(folder / "costs.json", COSTS, "delete it to measure again")
+    evaluation = f"{plan.split}-{plan.checkpoint}"
     arms = [
         StudyArm(
             name=arm.name,

@@ -120,7 +120,7 @@ def hold_data(data: "SegmentationDataModule", state: Mapping[str, Any], world: i
         world: Number of processes.
 
     Returns:
-        What differs without being refused, in words: decoders of other versions may read other pixels from the same JPEG file.
+        What differs without being refused, in words.
 
     Raises:
         SegkitError: Classes, images of a split, their labels or the number of processes are others.
@@ -128,20 +128,11 @@ def hold_data(data: "SegmentationDataModule", state: Mapping[str, Any], world: i
     from segkit.task import hold_processes
 
     hold_processes(state.get("processes", 1), world)
-    parameters, saved, now = state.get("hyper_parameters"), state.get("SegmentationDataModule"), data.contents()
+    parameters, saved = state.get("hyper_parameters"), state.get("SegmentationDataModule")
     before = parameters.get("class_names") if isinstance(parameters, dict) else None
     if isinstance(before, list) and list(map(str, before)) != (names := list(data.classes.names)):
         raise SegkitError(f"the data has the classes {names}, and the run was started with {before}; put those back, or start a new run")
-    changed = {name for name in now if isinstance(saved, dict) and str(saved.get(name, now[name])) != now[name]}
-    for split, key in (("training", "train"), ("validation", "val")):
-        if changed & {f"{key}_images", "images" if key == "train" else ""}:
-            what = f"has {len(data.sources[key])} images, which are not those that the run was started with"
-        elif f"{key}_labels" in changed:
-            what = "has other labels in its masks than those that the run was started with"
-        else:
-            continue
-        raise SegkitError(f"the {split} split {what}; put them back, or start a new run")
-    return [f"pixels of {split} images" for split, key in (("training", "train"), ("validation", "val")) if f"{key}_pixels" in changed]
+    return data.hold(saved) if isinstance(saved, dict) else []
 
 
 def has_results(folder: Path, steps: int) -> bool:

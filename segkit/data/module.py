@@ -5,7 +5,7 @@ import hashlib
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from multiprocessing import active_children
 from types import TracebackType
@@ -29,6 +29,8 @@ from segkit.data.transforms import TrainTransform
 from segkit.errors import SegkitError, stopping_signals
 
 PREFETCH = 4  # batches that a loader process has ready
+SPLITS = {"training": "train", "validation": "val"}  # that a run is made of, by what a reader calls them
+READ = ("train_labels", "train_pixels", "val_labels", "val_pixels")  # digests that only whoever has read the files can tell
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -51,6 +53,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.sources: dict[str, Source] = open_sources(config, in_channels)
         self.classes: Classes = next(iter(self.sources.values())).classes
         self.stream = StreamDigest()
+        self.held: dict[str, str] = {}  # of `READ`, what the earlier part of a run has told
         self._caches: dict[str, Cached] = {}
         self._about_cache = ""
 
@@ -101,20 +104,41 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def training_images(self) -> str:
         """sha256 over the names of the training images: another one where images came or went, or a split by hash has moved."""
-        return self._names("train")
+        return _digest_of_names(self._source("train"))
+
+    @cached_property
+    def validation_images(self) -> str:
+        """The same of the validation images."""
+        return _digest_of_names(self._source("val"))
 
     def contents(self) -> dict[str, str]:
         """Digests of what a run is trained and scored on: names of the images, labels and pixels where this process has read them."""
-        seen = self.__dict__.get("summaries", {})  # only one of several processes reads
-        splits = [split for split in ("train", "val") if split in self.sources]
-        out = {"images": self.training_images} | {f"{split}_images": self._names(split) for split in splits if split != "train"}
-        for split in splits:
-            out |= {f"{split}_labels": seen[split].labels, f"{split}_pixels": seen[split].pixels} if split in seen else {}
+        out = {"images": self.training_images} | ({"val_images": self.validation_images} if "val" in self.sources else {})
+        for split, seen in self.__dict__.get("summaries", {}).items():  # only one of several processes reads
+            out |= {f"{split}_labels": seen.labels, f"{split}_pixels": seen.pixels} if split in SPLITS.values() else {}
         return out
 
-    def _names(self, split: str) -> str:
-        source = self._source(split)
-        return hashlib.sha256("\n".join(source.name(index) for index in range(len(source))).encode("utf-8", "surrogateescape")).hexdigest()
+    def hold(self, saved: Mapping[str, Any]) -> list[str]:
+        """Holds the data against what a checkpoint says of those that the run was started with, which anybody may have written.
+
+        Returns:
+            What differs without being refused, in words: decoders of other versions may read other pixels from the same JPEG file.
+
+        Raises:
+            SegkitError: The images of a split, or their labels, are others.
+        """
+        now = self.contents()
+        changed = {name for name in now if str(saved.get(name, now[name])) != now[name]}
+        for what, split in SPLITS.items():
+            if f"{split}_images".removeprefix("train_") in changed:  # those of training are "images" in every checkpoint
+                rule = f"has {len(self._source(split))} images, which are not those that the run was started with"
+            elif f"{split}_labels" in changed:
+                rule = "has other labels in its masks than those that the run was started with"
+            else:
+                continue
+            raise SegkitError(f"the {what} split {rule}; put them back, or start a new run")
+        self.held = {name: str(saved[name]) for name in READ if name in saved}
+        return [f"pixels of {what} images" for what, split in SPLITS.items() if f"{split}_pixels" in changed]
 
     def class_pixels(self) -> PixelCounts:
         """Pixels of every class in the training masks, from the check where it ran."""
@@ -153,19 +177,15 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, str]:
         """What a checkpoint holds: the digest of the batches so far, and of what they are drawn from."""
-        return {**self.stream.state_dict(self._trainer().global_step), **self.contents()}
+        return {**self.stream.state_dict(self._trainer().global_step), **self.held, **self.contents()}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
         """Go on with the digest of the earlier part of the run.
 
         Raises:
-            SegkitError: The run was started with other training images.
+            SegkitError: The run was started with other images or labels.
         """
-        if state_dict.get("images", self.training_images) != self.training_images:
-            now = len(self._source("train"))
-            raise SegkitError(
-                f"the training split has {now} images, which are not those that the run was started with; put them back, or start a new run"
-            )
+        self.hold(state_dict)
         self.stream.load_state_dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -268,6 +288,10 @@ def begin_worker(worker: int, sharing: str) -> None:
     for number in set(stopping_signals(everywhere=True)) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+def _digest_of_names(source: Source) -> str:
+    return hashlib.sha256("\n".join(source.name(index) for index in range(len(source))).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def end_workers() -> None:

@@ -1,7 +1,5 @@
 """A data set that changes after a run was trained on it."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,8 @@ import segkit.cli.train as training
 import segkit.trainer
 from segkit.checkpoint import load_checkpoint
 from segkit.cli.resuming import hold_data
+from segkit.config import DataConfig
+from segkit.data.module import SegmentationDataModule
 from segkit.errors import SegkitError
 from segkit.runs import newest_run
 
@@ -94,10 +94,18 @@ def test_another_number_of_processes_is_refused_before_there_are_others_to_say_i
     {"hyper_parameters": {"class_names": [torch.arange(2), "class1", "class2"]}},
     {"SegmentationDataModule": {"images": torch.arange(2)}},
 ])  # fmt: skip
-def test_what_a_stranger_has_written_into_a_checkpoint_is_refused_as_other_data_are(saved):
-    names = ["class0", "class1", "class2"]
-    data = SimpleNamespace(classes=SimpleNamespace(names=names), sources={"train": [0]}, contents=lambda: {"images": "digest"})
-    sound = {"processes": 1, "hyper_parameters": {"class_names": names}, "SegmentationDataModule": {"images": "digest"}}
+def test_what_a_stranger_has_written_into_a_checkpoint_is_refused_as_other_data_are(make_folder, tmp_path, saved):
+    make_folder()
+    data = SegmentationDataModule(DataConfig(root=str(tmp_path)))
+    sound = {"processes": 1, "hyper_parameters": {"class_names": ["class0", "class1", "class2"]}, "SegmentationDataModule": data.contents()}
     assert hold_data(data, sound, 1) == []
     with pytest.raises(SegkitError, match="the run was (trained by|started with)"):
         hold_data(data, {**sound, **saved}, 1)
+
+
+def test_labels_are_remembered_over_a_part_of_the_run_that_has_not_read_them(changed):
+    run, root = changed
+    training.main(["--resume", run, "--trainer.max_steps", "3", "--data.check", "false"])
+    edited(root / "masks/train/train1.png")
+    with pytest.raises(SegkitError, match="the training split has other labels"):
+        training.main(["--resume", run, "--trainer.max_steps", "4", "--data.check", "true"])
